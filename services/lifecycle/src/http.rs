@@ -1,0 +1,139 @@
+//! HTTP/1.1 on a listener: the accept loop and its bounds.
+//!
+//! It guarantees that no client and no shortage ends the loop, that what a connection
+//! holds is bounded, and that a drain closes idle connections at once and lets requests
+//! in flight finish. It never bounds how long a handler reads a body or writes an
+//! answer: that is the handler's to say.
+//!
+//! Per request it adds no allocation, no timer and no lock: hyper's own time-out for
+//! headers would start a timer for each, and would close idle connections too.
+
+mod accept;
+mod connection;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::routing::future::RouteFuture;
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
+use hyper::{Request, Response};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
+
+use crate::Tasks;
+
+/// Connections that the kernel completes ahead of the loop. It takes less where
+/// `net.core.somaxconn` is less (4096 since Linux 5.4).
+const BACKLOG: u32 = 4_096;
+
+/// What a listener and its connections may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How many connections are open at once; further ones wait in the kernel's
+    /// backlog. Each needs a file descriptor and some 20 KiB.
+    pub max_connections: usize,
+    /// How long a new connection may take until its first request's headers are
+    /// complete.
+    pub header_timeout: Duration,
+    /// How long a connection may be quiet between two requests, and thus how long the
+    /// headers of a later one may take. More than what clients keep connections for
+    /// (most: 60 to 90 s), or they send into closed ones.
+    pub idle_timeout: Duration,
+    /// How large the request line and the headers may be together, in bytes; larger
+    /// ones get 431.
+    pub max_header_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_mins(2),
+            max_header_bytes: 16 * 1024,
+        }
+    }
+}
+
+/// Binds an address; port 0 takes a free one.
+pub fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if addr.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        // A restart must not wait for the last connections of the one before it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("listen on {addr}"))
+}
+
+/// Serves a router until the shutdown, in a task called `name`, and logs `listening` with
+/// `name` and `addr`. Returns the address at once.
+pub fn serve(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    tasks: &Tasks,
+    shutdown: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    serve_service(name, listener, Routes(router), limits, tasks, shutdown)
+}
+
+/// The same for a service of hyper's, which sees the request as it came: a hot path can
+/// be answered here and everything else handed to [`Routes`].
+pub fn serve_service<S, B>(
+    name: &'static str,
+    listener: TcpListener,
+    service: S,
+    limits: Limits,
+    tasks: &Tasks,
+    shutdown: CancellationToken,
+) -> anyhow::Result<SocketAddr>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let addr = listener
+        .local_addr()
+        .context("read the listener's address")?;
+    tracing::info!(%name, %addr, "listening");
+    let accept = accept::Accept {
+        name,
+        listener,
+        limits,
+        tasks: tasks.clone(),
+        shutdown,
+    };
+    tasks.spawn(name, accept.run(service));
+    Ok(addr)
+}
+
+/// A router as a service of hyper's.
+#[derive(Debug, Clone)]
+pub struct Routes(pub Router);
+
+impl Service<Request<Incoming>> for Routes {
+    type Response = axum::response::Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // A router is always ready, and its clone is a count.
+        tower::Service::call(&mut self.0.clone(), request)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The loop that takes connections, which nothing but the shutdown ends.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
+use hyper::{Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::{Limits, connection};
+use crate::Tasks;
+
+/// How long to wait when the process or the system has run out of something that
+/// connections need: long enough for some to end, short enough for a client to wait.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Accept {
+    pub(super) name: &'static str,
+    pub(super) listener: TcpListener,
+    pub(super) limits: Limits,
+    pub(super) tasks: Tasks,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Accept {
+    pub(super) async fn run<S, B>(self, service: S) -> anyhow::Result<()>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+    {
+        let builder = connection::builder(&self.limits);
+        let places = Arc::new(Semaphore::new(self.limits.max_connections));
+        while let Some((stream, place)) = self.next(&places).await {
+            let (builder, service) = (builder.clone(), service.clone());
+            let limits = self.limits;
+            // A token of its own: on a shared one, connections would wait for each
+            // other at every request.
+            let shutdown = self.shutdown.child_token();
+            self.tasks.spawn_transient(self.name, async move {
+                let _place = place;
+                connection::run(stream, builder, service, limits, shutdown).await;
+            });
+        }
+        Ok(())
+    }
+
+    /// The next connection and its place among the most that may be open; none after
+    /// the shutdown, once the kernel's backlog is empty.
+    async fn next(&self, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        let place = self.place(places).await?;
+        let mut short = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = self.listener.accept() => accepted,
+                () = self.shutdown.cancelled() => return None,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    if short {
+                        tracing::info!(name = %self.name, "accepts connections again");
+                    }
+                    // An answer is one write; to hold it back for more only delays it.
+                    let _ = stream.set_nodelay(true);
+                    return Some((stream, place));
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    if !short {
+                        tracing::warn!(name = %self.name, %error, "can't accept connections, trying on");
+                        short = true;
+                    }
+                    let pause = tokio::time::sleep(SHORTAGE_PAUSE);
+                    self.shutdown.run_until_cancelled(pause).await?;
+                }
+            }
+        }
+    }
+
+    async fn place(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Some(place);
+        }
+        tracing::warn!(
+            name = %self.name,
+            max_connections = self.limits.max_connections,
+            "every connection is taken, further ones wait"
+        );
+        let free = Arc::clone(places).acquire_owned();
+        // Nobody closes the semaphore, so an error can't be.
+        self.shutdown.run_until_cancelled(free).await?.ok()
+    }
+}
+
+/// The client is gone before it was accepted; that says nothing of the next one.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,235 @@
+//! From `main` to the exit status, with the drain between them.
+//!
+//! A process ends with 0 when it did what it was asked to, a drain after a signal
+//! included; with 1 when something failed, or the drain took too long; with 64 when it
+//! can't mean what it was told ([`crate::args`]); with 130 when a second signal cut the
+//! drain short.
+//!
+//! The drain, in order: readiness goes off; a pause, so that whoever routes to this
+//! process notices; the shutdown token is cancelled, upon which intake stops and tasks
+//! finish what is in flight; tasks are joined; last of all the admin port closes. One
+//! deadline is over all of it.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::process::ExitCode;
+
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{self, Args, ConfigError, Drain, EX_CONFIG};
+use crate::signals::Signals;
+use crate::{Readiness, Tasks, admin, metrics, telemetry};
+
+/// The release, which is the same for all processes.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The exit status after a second signal: what a shell reports of an interrupted program.
+const EX_FORCED: u8 = 130;
+
+/// What a process is given to build itself with. Clones are the same process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Cancelled when intake is to stop. A task that others hand their work to ends when
+    /// they are gone (its channel closes), not upon this.
+    pub shutdown: CancellationToken,
+    /// Owns whatever is started.
+    pub tasks: Tasks,
+    /// What `/readyz` says; each owner of a dependency sets its check.
+    pub readiness: Readiness,
+    /// What `/metrics` says; each service registers its own.
+    pub metrics: Registry,
+    /// The admin port's, which outlives the others by design.
+    admin_shutdown: CancellationToken,
+    admin_tasks: Tasks,
+}
+
+impl Process {
+    /// A process that nobody supervises: for tests of what is built from one.
+    pub fn new(name: &str) -> prometheus::Result<Self> {
+        let shutdown = CancellationToken::new();
+        let admin_shutdown = CancellationToken::new();
+        Ok(Self {
+            tasks: Tasks::new(shutdown.clone()),
+            readiness: Readiness::default(),
+            metrics: metrics::registry(name)?,
+            admin_tasks: Tasks::new(admin_shutdown.clone()),
+            shutdown,
+            admin_shutdown,
+        })
+    }
+
+    /// Serves the admin port. Do it first, so that a start that waits can be watched.
+    pub fn serve_admin(&self, addr: SocketAddr) -> anyhow::Result<SocketAddr> {
+        admin::serve(
+            addr,
+            &self.readiness,
+            self.metrics.clone(),
+            &self.admin_tasks,
+            self.admin_shutdown.clone(),
+        )
+    }
+}
+
+/// Runs a service: `start` builds it, binds its ports, spawns its tasks and returns; the
+/// process is ready from then on and serves until a signal or a failure.
+pub fn service(
+    name: &'static str,
+    args: &Args,
+    start: impl AsyncFnOnce(Process) -> anyhow::Result<()>,
+) -> ExitCode {
+    run(name, args, |process| serve(process, start))
+}
+
+/// Runs a job: the process ends with the status that `work` returns, once its tasks have
+/// ended too. After a signal `work` has until the drain's deadline to return.
+pub fn job(
+    name: &'static str,
+    args: &Args,
+    work: impl AsyncFnOnce(Process) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    run(name, args, async |process: Process| {
+        process.readiness.started();
+        work(process).await
+    })
+}
+
+async fn serve(
+    process: Process,
+    start: impl AsyncFnOnce(Process) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let started = process
+        .shutdown
+        .run_until_cancelled(start(process.clone()))
+        .await;
+    if let Some(result) = started {
+        result?;
+        process.readiness.started();
+        process.shutdown.cancelled().await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(
+    name: &'static str,
+    args: &Args,
+    work: impl AsyncFnOnce(Process) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    match try_run(name, args, work) {
+        Ok(status) => status,
+        Err(error) if error.chain().any(<dyn Error>::is::<ConfigError>) => {
+            args::complain(&format_args!("{error:#}"));
+            EX_CONFIG.into()
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(
+    name: &'static str,
+    args: &Args,
+    work: impl AsyncFnOnce(Process) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let drain = args.drain()?;
+    telemetry::init(args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name(name)
+        .build()?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let process = Process::new(name)?;
+        tracing::info!(%name, version = VERSION, "starting");
+        let work = work(process.clone());
+        supervise(&process, drain, async || signals.next().await, work).await
+    });
+    // Work on a blocking thread can't be interrupted; if the deadline has passed, its
+    // end is not waited for either.
+    runtime.shutdown_background();
+    result
+}
+
+/// Why the work is over, or to be.
+enum End {
+    Done(anyhow::Result<ExitCode>),
+    Signal,
+    Failure,
+}
+
+async fn supervise<W>(
+    process: &Process,
+    drain: Drain,
+    mut signal: impl AsyncFnMut() -> &'static str,
+    work: W,
+) -> anyhow::Result<ExitCode>
+where
+    W: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let mut work = pin!(work);
+    let end = tokio::select! {
+        biased;
+        result = work.as_mut() => End::Done(result),
+        name = signal() => {
+            tracing::info!(signal = name, "draining");
+            End::Signal
+        }
+        () = process.tasks.failed() => End::Failure,
+        () = process.admin_tasks.failed() => End::Failure,
+    };
+    let served = process.readiness.drain();
+    let finish = async {
+        // Only a signal comes with time to spare, and only who served has callers.
+        if served && matches!(end, End::Signal) {
+            tokio::time::sleep(drain.delay).await;
+        }
+        process.shutdown.cancel();
+        let result = match end {
+            End::Done(result) => result,
+            End::Signal | End::Failure => work.await,
+        };
+        process.tasks.join().await;
+        process.admin_shutdown.cancel();
+        process.admin_tasks.join().await;
+        result
+    };
+    let result = tokio::select! {
+        biased;
+        result = finish => result,
+        () = tokio::time::sleep(drain.deadline) => {
+            let running = running(process);
+            tracing::error!(%running, "the drain's deadline has passed");
+            return Ok(ExitCode::FAILURE);
+        }
+        name = signal() => {
+            let running = running(process);
+            tracing::warn!(signal = name, %running, "forced to end by a second signal");
+            return Ok(EX_FORCED.into());
+        }
+    };
+    outcome(process, result)
+}
+
+/// A failed task is the cause of whatever else went wrong, so it is the one reported.
+fn outcome(process: &Process, result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    let failure = process.tasks.take_failure();
+    match failure.or_else(|| process.admin_tasks.take_failure()) {
+        Some(failure) => Err(failure),
+        None => result,
+    }
+}
+
+fn running(process: &Process) -> String {
+    let running = process.tasks.running();
+    if running.is_empty() {
+        "the main task".into()
+    } else {
+        running
+    }
+}
+
+#[cfg(test)]
+mod tests;

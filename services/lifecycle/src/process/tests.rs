@@ -1,0 +1,191 @@
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::*;
+
+const QUICK: Drain = Drain {
+    delay: Duration::ZERO,
+    deadline: Duration::from_secs(20),
+};
+
+fn process() -> Process {
+    Process::new("test").unwrap()
+}
+
+/// A world in which these signals come, one after another, and then no more.
+fn signals(names: &[&'static str]) -> impl AsyncFnMut() -> &'static str {
+    let mut names: VecDeque<_> = names.iter().copied().collect();
+    async move || match names.pop_front() {
+        Some(name) => name,
+        None => pending().await,
+    }
+}
+
+async fn run_service(
+    process: &Process,
+    drain: Drain,
+    signal: impl AsyncFnMut() -> &'static str,
+    start: impl AsyncFnOnce(Process) -> anyhow::Result<()>,
+) -> Result<ExitCode, String> {
+    let work = serve(process.clone(), start);
+    supervise(process, drain, signal, work)
+        .await
+        .map_err(|error| format!("{error:#}"))
+}
+
+async fn get(addr: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_service_with_success() {
+    let process = process();
+    let status = run_service(&process, QUICK, signals(&["SIGTERM"]), async |process| {
+        let shutdown = process.shutdown.clone();
+        process.tasks.spawn("consumer", async move {
+            shutdown.cancelled().await;
+            Ok(())
+        });
+        Ok(())
+    });
+    assert_eq!(status.await, Ok(ExitCode::SUCCESS));
+    assert!(!process.readiness.is_ready());
+}
+
+#[tokio::test]
+async fn a_signal_during_a_start_that_hangs_ends_it_with_success() {
+    let start = async |_| pending().await;
+    let process = process();
+    let status = run_service(&process, QUICK, signals(&["SIGTERM"]), start);
+    assert_eq!(status.await, Ok(ExitCode::SUCCESS));
+}
+
+#[tokio::test]
+async fn a_task_that_dies_ends_the_process_with_its_name() {
+    let process = process();
+    let status = run_service(&process, QUICK, signals(&[]), async |process| {
+        process
+            .tasks
+            .spawn("consumer", async { Err(anyhow!("no route")) });
+        Ok(())
+    });
+    assert_eq!(status.await, Err("run the task consumer: no route".into()));
+}
+
+#[tokio::test]
+async fn a_start_that_fails_ends_the_tasks_that_it_started() {
+    let process = process();
+    let status = run_service(&process, QUICK, signals(&[]), async |process| {
+        let shutdown = process.shutdown.clone();
+        process.tasks.spawn("consumer", async move {
+            shutdown.cancelled().await;
+            Ok(())
+        });
+        Err(anyhow!("refused")).context("connect to the store")
+    });
+    assert_eq!(status.await, Err("connect to the store: refused".into()));
+    assert_eq!(process.tasks.running(), "");
+}
+
+#[tokio::test]
+async fn a_drain_beyond_its_deadline_is_a_failure() {
+    let drain = Drain {
+        deadline: Duration::from_millis(20),
+        ..QUICK
+    };
+    let process = process();
+    let status = run_service(&process, drain, signals(&["SIGTERM"]), async |process| {
+        process.tasks.spawn("deaf", pending());
+        Ok(())
+    });
+    assert_eq!(status.await, Ok(ExitCode::FAILURE));
+    assert_eq!(process.tasks.running(), "deaf");
+}
+
+#[tokio::test]
+async fn a_second_signal_forces_the_end() {
+    let signals = signals(&["SIGTERM", "SIGINT"]);
+    let process = process();
+    let status = run_service(&process, QUICK, signals, async |process| {
+        process.tasks.spawn("deaf", pending());
+        Ok(())
+    });
+    assert_eq!(status.await, Ok(ExitCode::from(EX_FORCED)));
+}
+
+#[tokio::test]
+async fn the_admin_port_answers_from_before_the_start_until_after_the_drain() {
+    let process = process();
+    let addr = process.serve_admin(([127, 0, 0, 1], 0).into()).unwrap();
+    assert!(get(addr, "/livez").await.starts_with("HTTP/1.1 200"));
+    let starting = get(addr, "/readyz").await;
+    assert!(starting.starts_with("HTTP/1.1 503"), "{starting}");
+    assert!(get(addr, "/metrics").await.contains("sekali_build_info"));
+
+    let (stop, mut stopped) = mpsc::channel(1);
+    let signal = async move || match stopped.recv().await {
+        Some(name) => name,
+        None => pending().await,
+    };
+    let (told, mut during) = mpsc::unbounded_channel();
+    let run = run_service(&process, QUICK, signal, async |process| {
+        let shutdown = process.shutdown.clone();
+        process.tasks.spawn("flush", async move {
+            shutdown.cancelled().await;
+            told.send(get(addr, "/readyz").await)?;
+            Ok(())
+        });
+        Ok(())
+    });
+    let outside = async {
+        while !process.readiness.is_ready() {
+            tokio::task::yield_now().await;
+        }
+        let ready = get(addr, "/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+        stop.send("SIGTERM").await.unwrap();
+    };
+    let (status, ()) = tokio::join!(run, outside);
+    assert_eq!(status, Ok(ExitCode::SUCCESS));
+    let draining = during.recv().await.unwrap();
+    assert!(draining.contains(r#""process":"draining""#), "{draining}");
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn the_delay_keeps_intake_open_after_readiness_went_off() {
+    let drain = Drain {
+        delay: Duration::from_millis(100),
+        ..QUICK
+    };
+    let process = process();
+    let seen = async {
+        while process.readiness.is_ready() || process.readiness.drain() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!process.shutdown.is_cancelled());
+    };
+    let start = async |_| Ok(());
+    let run = run_service(&process, drain, signals(&["SIGTERM"]), start);
+    let (status, ()) = tokio::join!(run, seen);
+    assert_eq!(status, Ok(ExitCode::SUCCESS));
+}
+
+#[tokio::test]
+async fn a_job_ends_with_the_status_that_it_found() {
+    let process = process();
+    let work = async { Ok(ExitCode::from(3)) };
+    let status = supervise(&process, QUICK, signals(&[]), work).await;
+    assert_eq!(status.unwrap(), ExitCode::from(3));
+}

@@ -1,0 +1,182 @@
+//! What a process says of itself: that it lives, and whether to send it work.
+//!
+//! Liveness is only that the process answers: it never depends on another server,
+//! or one outage there restarts everything here. Readiness is what the owners of the
+//! checks last said, and nothing is asked while a probe waits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+
+/// The name under which the process itself is listed while it starts or drains.
+const PROCESS: &str = "process";
+
+/// The checks of a process. Clones are the same checks.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    phase: Phase,
+    checks: BTreeMap<&'static str, Result<(), String>>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Starting,
+    Serving,
+    Draining,
+}
+
+impl Readiness {
+    /// Records the latest outcome of a check; `Err` holds the reason, which anyone who
+    /// reaches the port can read. A change is logged, a repetition is not.
+    pub fn set(&self, check: &'static str, outcome: Result<(), String>) {
+        let before = self.lock().checks.insert(check, outcome.clone());
+        match (before, outcome) {
+            (Some(Err(_)) | None, Ok(())) => tracing::info!(check, "check passes"),
+            (Some(Ok(())) | None, Err(reason)) => tracing::warn!(check, reason, "check fails"),
+            (Some(Ok(())), Ok(())) | (Some(Err(_)), Err(_)) => {}
+        }
+    }
+
+    /// The process has started: from now on only the checks decide.
+    pub fn started(&self) {
+        let mut inner = self.lock();
+        if inner.phase == Phase::Starting {
+            inner.phase = Phase::Serving;
+        }
+    }
+
+    /// Readiness goes off, for good. Says whether the process ever served.
+    pub fn drain(&self) -> bool {
+        let before = std::mem::replace(&mut self.lock().phase, Phase::Draining);
+        before == Phase::Serving
+    }
+
+    /// Whether the process is to be sent work: it has started, does not drain, and no
+    /// check fails.
+    pub fn is_ready(&self) -> bool {
+        self.lock().is_ready()
+    }
+
+    /// `/livez`, which is always 200; `/readyz`, `/healthz` and `/health`, which are 200
+    /// or 503 and say what was checked:
+    /// `{"status": "unavailable", "checks": {"broker": "ok", "store": "connection refused"}}`.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/healthz", get(readyz))
+            .route("/health", get(readyz))
+            .with_state(self.clone())
+    }
+
+    fn report(&self) -> (StatusCode, String) {
+        let inner = self.lock();
+        let mut checks: BTreeMap<_, _> = inner
+            .checks
+            .iter()
+            .map(|(&name, outcome)| {
+                (
+                    name,
+                    outcome.as_ref().map_or_else(String::as_str, |()| "ok"),
+                )
+            })
+            .collect();
+        match inner.phase {
+            Phase::Starting => checks.insert(PROCESS, "starting"),
+            Phase::Serving => None,
+            Phase::Draining => checks.insert(PROCESS, "draining"),
+        };
+        let (status, word) = if inner.is_ready() {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+        };
+        (
+            status,
+            json!({"status": word, "checks": checks}).to_string(),
+        )
+    }
+
+    /// Nothing here panics while it holds the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn is_ready(&self) -> bool {
+        self.phase == Phase::Serving && self.checks.values().all(Result::is_ok)
+    }
+}
+
+async fn livez() -> Response {
+    answer(StatusCode::OK, json!({"status": "ok"}).to_string())
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> Response {
+    let (status, body) = readiness.report();
+    answer(status, body)
+}
+
+fn answer(status: StatusCode, body: String) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(readiness: &Readiness) -> (u16, String) {
+        let (status, body) = readiness.report();
+        assert_eq!(status == StatusCode::OK, readiness.is_ready());
+        (status.as_u16(), body)
+    }
+
+    #[test]
+    fn a_process_is_ready_between_its_start_and_its_drain_while_no_check_fails() {
+        let readiness = Readiness::default();
+        let starting = r#"{"checks":{"process":"starting"},"status":"unavailable"}"#;
+        assert_eq!(report(&readiness), (503, starting.into()));
+
+        readiness.started();
+        readiness.set("broker", Ok(()));
+        let good = r#"{"checks":{"broker":"ok"},"status":"ok"}"#;
+        assert_eq!(report(&readiness), (200, good.into()));
+
+        readiness.set("store", Err("connection refused".into()));
+        let bad =
+            r#"{"checks":{"broker":"ok","store":"connection refused"},"status":"unavailable"}"#;
+        assert_eq!(report(&readiness), (503, bad.into()));
+
+        readiness.set("store", Ok(()));
+        assert!(readiness.is_ready());
+
+        assert!(readiness.drain());
+        readiness.started();
+        let draining = r#"{"checks":{"broker":"ok","process":"draining","store":"ok"},"status":"unavailable"}"#;
+        assert_eq!(report(&readiness), (503, draining.into()));
+    }
+
+    #[test]
+    fn a_reason_that_reads_ok_is_still_a_failure() {
+        let readiness = Readiness::default();
+        readiness.started();
+        readiness.set("broker", Err("ok".into()));
+        assert_eq!(report(&readiness).0, 503);
+    }
+}
