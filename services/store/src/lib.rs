@@ -1,1 +1,189 @@
-//! stub
+//! Where every event is stored once.
+//!
+//! The only crate that knows SQL. It guarantees that a key (topic, event id) is stored
+//! at most once, for ever, by a primary key and nothing else; that the first commit of
+//! a key wins; and that the books balance: what a batch adds to them is committed in
+//! the same transaction as its rows and its identity. It never asks the queue
+//! anything, never answers "new" from a cache, and never buries an event because of
+//! an outage.
+//!
+//! Read it in this order:
+//!
+//! 1. [`record`](mod@record): what becomes of a batch, decided without any I/O.
+//! 2. `postgres/record.rs`: the transaction around that decision; `sqlite/record.rs`
+//!    is the same with one writer.
+//! 3. [`books`] and [`listing`]: what can be asked.
+//! 4. `postgres/topics.rs`: how topics become numbers, and how they go away.
+
+pub mod args;
+pub mod books;
+mod error;
+pub mod listing;
+mod postgres;
+pub mod record;
+mod sqlite;
+
+use std::time::Duration;
+
+use event::{Batch, EventId, Timestamp, Topic};
+
+pub use args::{Args, DatabaseUrl};
+pub use books::{Books, Counts, TopicBooks};
+pub use error::StoreError;
+pub use listing::{Conflict, DeadLetter, Filter, Position, Replayed, StoredEvent};
+pub use record::{Outcome, Recorded};
+
+/// A store of either kind. Cheap to clone; clones share connections and caches.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+#[derive(Debug, Clone)]
+enum Backend {
+    Postgres(postgres::Postgres),
+    Sqlite(sqlite::Sqlite),
+}
+
+macro_rules! delegate {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::Postgres($backend) => $call,
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// A store that will connect when it is first asked something: a process must be
+    /// able to start, and say that it is not ready, while its database is away. An
+    /// SQLite file is locked here; a second process on it gets an error.
+    pub fn new(url: &DatabaseUrl, args: &Args) -> Result<Self, StoreError> {
+        let backend = match url {
+            DatabaseUrl::Postgres(options) => {
+                Backend::Postgres(postgres::Postgres::new(options, args))
+            }
+            DatabaseUrl::Sqlite(path) => Backend::Sqlite(sqlite::Sqlite::new(path, args)?),
+        };
+        Ok(Self { backend })
+    }
+
+    /// Brings the schema up to this release's. Whoever comes first does it; the others
+    /// wait for it. Until it has succeeded once, nothing else here does.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        delegate!(self, backend => backend.migrate().await)
+    }
+
+    /// Whether the store answers and would keep what it acknowledges.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        delegate!(self, backend => backend.check().await)
+    }
+
+    /// Records batches in one transaction and says what became of each event. A batch
+    /// whose identity is recorded already changes nothing.
+    pub async fn record(
+        &self,
+        batches: &[Batch],
+        now: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        delegate!(self, backend => backend.record(batches, now).await)
+    }
+
+    /// The positions of a page of events, newest first, and whether there are more.
+    pub async fn positions(
+        &self,
+        filter: &Filter<'_>,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<(Vec<Position>, bool), StoreError> {
+        delegate!(self, backend => backend.positions(filter, after, limit).await)
+    }
+
+    /// The events at the first of these positions, in their order, and how many of the
+    /// positions that used up (at least one, unless there are none): an answer is bounded
+    /// to some megabytes. Events whose topic was deleted meanwhile are left out.
+    pub async fn events_at(
+        &self,
+        positions: &[Position],
+    ) -> Result<(Vec<StoredEvent>, usize), StoreError> {
+        delegate!(self, backend => backend.events_at(positions).await)
+    }
+
+    /// One event.
+    pub async fn event(
+        &self,
+        topic: &Topic<'_>,
+        event_id: &EventId<'_>,
+    ) -> Result<Option<StoredEvent>, StoreError> {
+        delegate!(self, backend => backend.event(topic, event_id).await)
+    }
+
+    /// The books in total, and the rates of the minute before `now`.
+    pub async fn books(&self, now: Timestamp) -> Result<Books, StoreError> {
+        delegate!(self, backend => backend.books(now).await)
+    }
+
+    /// The books of each topic, by name.
+    pub async fn topics(&self) -> Result<Vec<TopicBooks>, StoreError> {
+        delegate!(self, backend => backend.topics().await)
+    }
+
+    /// The first of these topics that the limit leaves no room for, as far as this
+    /// process knows: it may be behind by some seconds, never wrong for a known topic.
+    pub async fn topic_beyond_limit<'t>(
+        &self,
+        names: &[&'t str],
+    ) -> Result<Option<&'t str>, StoreError> {
+        delegate!(self, backend => backend.topic_beyond_limit(names).await)
+    }
+
+    /// Removes a topic with its keys and books. False if there is none of that name.
+    pub async fn delete_topic(&self, topic: &Topic<'_>) -> Result<bool, StoreError> {
+        delegate!(self, backend => backend.delete_topic(topic).await)
+    }
+
+    /// Conflicts, newest first, with an id below `before`.
+    pub async fn conflicts(
+        &self,
+        topic: Option<&Topic<'_>>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Conflict>, StoreError> {
+        delegate!(self, backend => backend.conflicts(topic, before, limit).await)
+    }
+
+    /// Dead letters, newest first, with an id below `before`.
+    pub async fn dead_letters(
+        &self,
+        topic: Option<&Topic<'_>>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        delegate!(self, backend => backend.dead_letters(topic, before, limit).await)
+    }
+
+    /// Records what a dead letter holds, and marks it, in one transaction.
+    pub async fn replay_dead_letter(
+        &self,
+        id: i64,
+        now: Timestamp,
+    ) -> Result<Replayed, StoreError> {
+        delegate!(self, backend => backend.replay_dead_letter(id, now).await)
+    }
+
+    /// Removes a dead letter; no counter changes. False if there is none.
+    pub async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
+        delegate!(self, backend => backend.drop_dead_letter(id).await)
+    }
+
+    /// Forgets identities of batches that are older than the retention and removes rows
+    /// of deleted topics, a bounded step at a time. True while there is more to do.
+    pub async fn housekeep(&self, now: Timestamp) -> Result<bool, StoreError> {
+        delegate!(self, backend => backend.housekeep(now).await)
+    }
+
+    /// Closes the connections, waiting at most this long for those in use.
+    pub async fn close(&self, patience: Duration) {
+        delegate!(self, backend => backend.close(patience).await);
+    }
+}

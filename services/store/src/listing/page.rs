@@ -1,0 +1,159 @@
+//! Where a page lies, and how the topics' parts of it become one.
+
+use std::collections::HashMap;
+
+use event::{Key, Timestamp};
+use uuid::Uuid;
+
+use super::{Filter, Position};
+
+/// The ends between which a page may lie.
+pub(crate) struct Bounds {
+    /// Only what comes after this position, which means: is older.
+    pub(crate) after: Position,
+    /// Nothing older than this.
+    pub(crate) from: Timestamp,
+}
+
+impl Bounds {
+    pub(crate) fn of(filter: &Filter<'_>, after: Option<Position>) -> Self {
+        // Topic numbers lie between these two, so that keys need not be compared.
+        let (first, last) = (i32::MAX, 0);
+        let start = match filter.to {
+            None => Position {
+                timestamp: Timestamp::MAX,
+                topic_id: first,
+                key: Key::from(Uuid::max()),
+            },
+            // All that has this very timestamp is left out.
+            Some(to) => Position {
+                timestamp: to,
+                topic_id: last,
+                key: Key::from(Uuid::nil()),
+            },
+        };
+        let after = after.map_or(start, |after| after.min(start));
+        Self {
+            after,
+            from: filter.from.unwrap_or(Timestamp::MIN),
+        }
+    }
+}
+
+/// A page of positions, newest first.
+pub(crate) struct Page {
+    pub(crate) positions: Vec<Position>,
+    /// Whether it is as long as was wanted, or ends because there are no more.
+    pub(crate) complete: bool,
+}
+
+/// Makes one page of the newest positions of several topics, of each of which at most
+/// `per_topic` were read. Where a topic gave as many, it may have more below its last:
+/// nothing below that is certain, so the page ends there and is not complete.
+pub(crate) fn merge(mut positions: Vec<Position>, per_topic: usize, wanted: usize) -> Page {
+    let mut of_topic = HashMap::<i32, (usize, Position)>::new();
+    for position in &positions {
+        let (count, last) = of_topic.entry(position.topic_id).or_insert((0, *position));
+        *count += 1;
+        *last = (*last).min(*position);
+    }
+    let cut_off = of_topic
+        .values()
+        .filter(|(count, _)| *count >= per_topic)
+        .map(|(_, last)| *last);
+    let horizon = cut_off.max();
+    positions.sort_unstable_by(|a, b| b.cmp(a));
+    if let Some(horizon) = horizon {
+        positions.retain(|position| *position >= horizon);
+    }
+    let complete = positions.len() >= wanted || horizon.is_none();
+    positions.truncate(wanted);
+    Page {
+        positions,
+        complete,
+    }
+}
+
+/// Positions that are put together page by page until there are enough.
+pub(crate) struct Gathered {
+    bounds: Bounds,
+    /// One more than wanted, which tells whether there are more.
+    limit: usize,
+    positions: Vec<Position>,
+    exhausted: bool,
+}
+
+impl Gathered {
+    pub(crate) fn new(bounds: Bounds, wanted: usize) -> Self {
+        Self {
+            bounds,
+            limit: wanted + 1,
+            positions: Vec::new(),
+            exhausted: false,
+        }
+    }
+
+    /// After which position, from which time on, and how many at most are still needed.
+    pub(crate) fn needs(&self) -> Option<(Position, Timestamp, usize)> {
+        let wanted = self.limit - self.positions.len();
+        let after = self.positions.last().unwrap_or(&self.bounds.after);
+        (wanted > 0 && !self.exhausted).then_some((*after, self.bounds.from, wanted))
+    }
+
+    pub(crate) fn add(&mut self, page: Page) {
+        // A page that is not complete ends with a position, from which to go on.
+        self.exhausted = page.complete || page.positions.is_empty();
+        self.positions.extend(page.positions);
+    }
+
+    /// The positions, and whether there are more.
+    pub(crate) fn finish(mut self) -> (Vec<Position>, bool) {
+        let more = self.positions.len() == self.limit;
+        self.positions.truncate(self.limit - 1);
+        (self.positions, more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(topic_id: i32, micros: i64) -> Position {
+        Position {
+            timestamp: Timestamp::from_micros(micros).unwrap(),
+            topic_id,
+            key: Key::from(Uuid::from_u128(1)),
+        }
+    }
+
+    #[test]
+    fn what_may_be_below_a_cut_off_topic_is_not_told() {
+        let read = vec![
+            position(1, 9),
+            position(1, 8),
+            position(2, 7),
+            position(1, 5),
+            position(2, 1),
+        ];
+        let page = merge(read, 3, 10);
+        assert_eq!(
+            page.positions,
+            [
+                position(1, 9),
+                position(1, 8),
+                position(2, 7),
+                position(1, 5)
+            ]
+        );
+        assert!(!page.complete);
+    }
+
+    #[test]
+    fn a_page_is_complete_when_it_is_full_or_nothing_was_cut_off() {
+        let read = || vec![position(1, 9), position(2, 7), position(1, 5)];
+        assert!(merge(read(), 3, 10).complete);
+        let full = merge(read(), 2, 2);
+        assert_eq!(full.positions, [position(1, 9), position(2, 7)]);
+        assert!(full.complete);
+    }
+}

@@ -1,0 +1,107 @@
+//! How a connection is set up, and what is done about errors on it.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{Connection as _, PgPool, Row as _};
+
+use crate::StoreError;
+
+/// How long a caller waits for a connection before it is told that there is none. Longer,
+/// and a sender waits for an answer that could have been "try again".
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that nobody used for so long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Limits that the server enforces on every connection:
+/// - a process that is stopped inside its transaction must not block its successor;
+/// - nobody waits longer for a lock than a worker waits before it tries again;
+/// - a peer that is gone is noticed, even where no packet says so;
+/// - a commit that was acknowledged is on disk, whatever the server's default.
+const SESSION: &str = "
+    SET idle_in_transaction_session_timeout = '2s';
+    SET lock_timeout = '5s';
+    SET statement_timeout = '10s';
+    SET client_min_messages = warning;
+    SELECT set_config('synchronous_commit', 'on', false)
+        WHERE current_setting('synchronous_commit') IN ('off', 'local');
+    DO $$ BEGIN
+        PERFORM set_config('tcp_user_timeout', '10s', false);
+    EXCEPTION WHEN OTHERS THEN
+        NULL; -- not every operating system has it
+    END $$;
+";
+
+pub(super) fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
+    let options = options.clone().application_name("sekali");
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .after_connect(|connection, _| {
+            Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
+        })
+        .connect_lazy_with(options)
+}
+
+/// Brings the schema up to date under sqlx's advisory lock. Migrations of a later release
+/// are left alone: the previous release must be able to start while an upgrade rolls.
+pub(super) async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    let mut migrator = sqlx::migrate!("migrations/postgres");
+    migrator.set_ignore_missing(true);
+    migrator.run_direct(None, &mut *connection, false).await?;
+    Ok(())
+}
+
+pub(super) async fn check(pool: &PgPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    let row = sqlx::query("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
+        .fetch_one(&mut *connection)
+        .await?;
+    if row.try_get::<bool, _>(0)? || row.try_get::<String, _>(1)? == "on" {
+        return Err(StoreError::Unavailable(sqlx::Error::Protocol(
+            "the server is read-only".into(),
+        )));
+    }
+    Ok(())
+}
+
+/// Commits, and tells a refusal (nothing happened) from silence (nobody knows).
+pub(super) async fn commit(
+    transaction: sqlx::Transaction<'_, sqlx::Postgres>,
+) -> Result<(), StoreError> {
+    transaction.commit().await.map_err(|error| match error {
+        sqlx::Error::Database(_) => StoreError::Unavailable(error),
+        _ => StoreError::OutcomeUnknown(error),
+    })
+}
+
+/// Whether the very event can never be stored: its data is invalid (classes 22 and 23) or
+/// nested beyond what the server can parse (54001). Everything else may pass.
+/// Source: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+pub(super) fn poison(error: &sqlx::Error) -> Option<String> {
+    let database = error.as_database_error()?;
+    let code = database.code()?;
+    let poison = code.starts_with("22") || code.starts_with("23") || code == "54001";
+    // The server's message may quote what was sent; the code says what is wrong with it.
+    poison.then(|| format!("the database can't store it (SQLSTATE {code})"))
+}
+
+/// A deadlock or a serialization failure: the server chose a victim, who tries again.
+pub(super) fn is_retryable(error: &StoreError) -> bool {
+    let StoreError::Unavailable(error) = error else {
+        return false;
+    };
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("40P01" | "40001"))
+}
+
+/// A connection on which a transaction failed in doubt is not given back.
+pub(super) async fn discard(connection: sqlx::pool::PoolConnection<sqlx::Postgres>) {
+    let connection: PgConnection = connection.detach();
+    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
+}

@@ -1,0 +1,222 @@
+//! Conflicts and dead letters: written with the batch that they came in, listed, replayed.
+
+use event::{Batch, Event, Timestamp, Topic};
+use sqlx::Row as _;
+use sqlx::postgres::{PgBindIterExt as _, PgConnection, PgRow};
+
+use super::instant::Instant;
+use super::record::Replay;
+use super::{Postgres, connection};
+use crate::listing::{Conflict, DeadLetter, Replayed};
+use crate::record::{Arrivals, Letter};
+use crate::{StoreError, StoredEvent};
+
+pub(super) async fn insert_conflicts(
+    connection: &mut PgConnection,
+    conflicts: &[(i32, &Event<'_>, &Batch)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO conflicts (topic_id, event_id, ts, source, payload, received_at, recorded_at)
+         SELECT *, $7
+         FROM unnest($1::int4[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::timestamptz[])",
+    )
+    .bind(conflicts.iter().map(|(topic, _, _)| *topic).bind_iter())
+    .bind(conflicts.iter().map(|(_, event, _)| event.event_id.as_str()).bind_iter())
+    .bind(conflicts.iter().map(|(_, event, _)| Instant(event.timestamp)).bind_iter())
+    .bind(conflicts.iter().map(|(_, event, _)| event.source.as_str()).bind_iter())
+    .bind(conflicts.iter().map(|(_, event, _)| event.payload.as_str()).bind_iter())
+    .bind(conflicts.iter().map(|(_, _, batch)| Instant(batch.received_at)).bind_iter())
+    .bind(Instant(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn insert_letters(
+    connection: &mut PgConnection,
+    letters: &[Letter<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO dead_letters
+             (topic_id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at)
+         SELECT *, $9 FROM unnest($1::int4[], $2::text[], $3::text[], $4::text[],
+             $5::int8[], $6::bytea[], $7::uuid[], $8::timestamptz[])",
+    )
+    .bind(letters.iter().map(|letter| letter.topic_id).bind_iter())
+    .bind(
+        letters
+            .iter()
+            .map(|letter| letter.event.map(|event| event.topic.as_str()))
+            .bind_iter(),
+    )
+    .bind(
+        letters
+            .iter()
+            .map(|letter| letter.event.map(|event| event.event_id.as_str()))
+            .bind_iter(),
+    )
+    .bind(letters.iter().map(|letter| &*letter.reason).bind_iter())
+    .bind(letters.iter().map(|letter| letter.events).bind_iter())
+    .bind(letters.iter().map(Letter::bytes).bind_iter())
+    .bind(letters.iter().map(|letter| letter.batch.id.0).bind_iter())
+    .bind(
+        letters
+            .iter()
+            .map(|letter| Instant(letter.batch.received_at))
+            .bind_iter(),
+    )
+    .bind(Instant(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Postgres {
+    pub(crate) async fn conflicts(
+        &self,
+        topic: Option<&Topic<'_>>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Conflict>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.id, c.recorded_at, t.name, c.event_id, c.ts, c.source, c.payload, c.received_at
+             FROM conflicts c JOIN topics t ON t.id = c.topic_id
+             WHERE c.id < $1
+               AND ($2::text IS NULL OR c.topic_id = (SELECT id FROM topics WHERE name = $2))
+             ORDER BY c.id DESC LIMIT $3",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(topic.map(Topic::as_str))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(read_conflict).collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn dead_letters(
+        &self,
+        topic: Option<&Topic<'_>>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at, replayed_at
+             FROM dead_letters
+             WHERE id < $1 AND ($2::text IS NULL OR topic = $2)
+             ORDER BY id DESC LIMIT $3",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(topic.map(Topic::as_str))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(read_letter).collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn replay_dead_letter(
+        &self,
+        id: i64,
+        now: Timestamp,
+    ) -> Result<Replayed, StoreError> {
+        // Read first without a lock: the topic must have a number before the transaction.
+        let Some(letter) = self.dead_letter(id).await? else {
+            return Ok(Replayed::Missing);
+        };
+        let batch = letter.batch();
+        let arrivals = Arrivals::decode(std::slice::from_ref(&batch));
+        loop {
+            let (ids, epoch) = self.intern(&arrivals).await?;
+            let mut transaction = self.pool.begin_with(super::record::BEGIN_LOCKED).await?;
+            let replayed_at: Option<Option<Instant>> =
+                sqlx::query_scalar("SELECT replayed_at FROM dead_letters WHERE id = $1 FOR UPDATE")
+                    .bind(id)
+                    .fetch_optional(&mut *transaction)
+                    .await?;
+            match replayed_at {
+                None => return Ok(Replayed::Missing),
+                Some(Some(_)) => return Ok(Replayed::Already),
+                Some(None) => {}
+            }
+            let replay = self.replay_in(&mut transaction, &arrivals, &ids, epoch, now);
+            match replay.await? {
+                Replay::Recorded(outcomes) => {
+                    mark_replayed(&mut transaction, id, now).await?;
+                    connection::commit(transaction).await?;
+                    return Ok(Replayed::Recorded(outcomes));
+                }
+                // Not committed: nothing has changed.
+                Replay::StillPoison => return Ok(Replayed::StillPoison(letter.reason)),
+                Replay::StaleTopics => self.topics.forget(),
+            }
+        }
+    }
+
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(self
+            .dead_letters(None, id.checked_add(1), 1)
+            .await?
+            .pop()
+            .filter(|letter| letter.id == id))
+    }
+
+    pub(crate) async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM dead_letters WHERE id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+async fn mark_replayed(
+    connection: &mut PgConnection,
+    id: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE dead_letters SET replayed_at = $2 WHERE id = $1")
+        .bind(id)
+        .bind(Instant(now))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn read_conflict(row: &PgRow) -> Result<Conflict, sqlx::Error> {
+    Ok(Conflict {
+        id: row.try_get(0)?,
+        recorded_at: row.try_get::<Instant, _>(1)?.0,
+        event: StoredEvent {
+            topic: row.try_get(2)?,
+            event_id: row.try_get(3)?,
+            timestamp: row.try_get::<Instant, _>(4)?.0,
+            source: row.try_get(5)?,
+            payload: row.try_get(6)?,
+            received_at: row.try_get::<Instant, _>(7)?.0,
+        },
+    })
+}
+
+fn read_letter(row: &PgRow) -> Result<DeadLetter, sqlx::Error> {
+    Ok(DeadLetter {
+        id: row.try_get(0)?,
+        topic: row.try_get(1)?,
+        event_id: row.try_get(2)?,
+        reason: row.try_get(3)?,
+        events: row.try_get(4)?,
+        bytes: row.try_get(5)?,
+        batch_id: row.try_get(6)?,
+        received_at: row.try_get::<Instant, _>(7)?.0,
+        buried_at: row.try_get::<Instant, _>(8)?.0,
+        replayed_at: row
+            .try_get::<Option<Instant>, _>(9)?
+            .map(|instant| instant.0),
+    })
+}

@@ -1,0 +1,244 @@
+//! What can be read: events by page, one event, the books.
+
+use event::{EventId, Key, Source, Timestamp, Topic};
+use futures::TryStreamExt as _;
+use sqlx::Row as _;
+use sqlx::postgres::{PgBindIterExt as _, PgRow};
+use uuid::Uuid;
+
+use super::Postgres;
+use super::instant::Instant;
+use crate::books::a_second;
+use crate::listing::page::{self, Bounds, Gathered, Page};
+use crate::listing::{CHUNK_BYTES, CHUNK_EVENTS, Filter, Position};
+use crate::{Books, Counts, StoreError, StoredEvent, TopicBooks};
+
+impl Postgres {
+    pub(crate) async fn positions(
+        &self,
+        filter: &Filter<'_>,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<(Vec<Position>, bool), StoreError> {
+        let mut gathered = Gathered::new(Bounds::of(filter, after), limit);
+        while let Some((after, from, wanted)) = gathered.needs() {
+            gathered.add(self.round(filter, after, from, wanted).await?);
+        }
+        Ok(gathered.finish())
+    }
+
+    async fn round(
+        &self,
+        filter: &Filter<'_>,
+        after: Position,
+        from: Timestamp,
+        wanted: usize,
+    ) -> Result<Page, StoreError> {
+        let statement = if filter.topic.is_some() {
+            OF_A_TOPIC
+        } else {
+            OF_ALL_TOPICS
+        };
+        let rows = sqlx::query(statement)
+            .bind(Instant(after.timestamp))
+            .bind(after.topic_id)
+            .bind(after.key.as_uuid())
+            .bind(Instant(from))
+            .bind(filter.source.as_ref().map(Source::as_str))
+            .bind(i64::try_from(wanted).unwrap_or(i64::MAX))
+            .bind(filter.topic.as_ref().map(Topic::as_str))
+            .fetch_all(&self.pool)
+            .await?;
+        let per_topic = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(3))?;
+        let positions = rows.iter().map(position).collect::<Result<_, _>>()?;
+        Ok(page::merge(
+            positions,
+            usize::try_from(per_topic).unwrap_or(0),
+            wanted,
+        ))
+    }
+
+    pub(crate) async fn events_at(
+        &self,
+        positions: &[Position],
+    ) -> Result<(Vec<StoredEvent>, usize), StoreError> {
+        let positions = &positions[..positions.len().min(CHUNK_EVENTS)];
+        let mut rows = sqlx::query(
+            "SELECT t.name, e.event_id, e.ts, e.source, e.payload::text, e.received_at, wanted.place
+             FROM unnest($1::int4[], $2::uuid[]) WITH ORDINALITY AS wanted (topic_id, event_key, place)
+             JOIN topics t ON t.id = wanted.topic_id
+             JOIN events e USING (topic_id, event_key)
+             ORDER BY wanted.place",
+        )
+        .bind(positions.iter().map(|position| position.topic_id).bind_iter())
+        .bind(positions.iter().map(|position| position.key.as_uuid()).bind_iter())
+        .fetch(&self.pool);
+        let mut events = Vec::with_capacity(positions.len());
+        let mut bytes = 0;
+        while let Some(row) = rows.try_next().await? {
+            let event = stored_event(&row)?;
+            bytes += event.payload.len();
+            events.push(event);
+            if bytes >= CHUNK_BYTES {
+                let place: i64 = row.try_get(6)?;
+                return Ok((events, usize::try_from(place).unwrap_or(positions.len())));
+            }
+        }
+        Ok((events, positions.len()))
+    }
+
+    pub(crate) async fn event(
+        &self,
+        topic: &Topic<'_>,
+        event_id: &EventId<'_>,
+    ) -> Result<Option<StoredEvent>, StoreError> {
+        let row = sqlx::query(
+            "SELECT t.name, e.event_id, e.ts, e.source, e.payload::text, e.received_at
+             FROM topics t JOIN events e ON e.topic_id = t.id
+             WHERE t.name = $1 AND e.event_key = $2 AND e.event_id = $3",
+        )
+        .bind(topic.as_str())
+        .bind(Key::of(event_id).as_uuid())
+        .bind(event_id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.as_ref().map(stored_event).transpose()?)
+    }
+
+    pub(crate) async fn books(&self, now: Timestamp) -> Result<Books, StoreError> {
+        let row = sqlx::query(
+            "SELECT c.*, (SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM topics), recent.*
+             FROM (SELECT coalesce(sum(received), 0)::int8, coalesce(sum(\"unique\"), 0)::int8,
+                          coalesce(sum(duplicates), 0)::int8, coalesce(sum(conflicts), 0)::int8,
+                          coalesce(sum(buried), 0)::int8
+                   FROM counters) AS c,
+                  (SELECT coalesce(sum(stored), 0)::int8, coalesce(sum(events), 0)::int8
+                   FROM batches
+                   WHERE recorded_at > $1::timestamptz - interval '1 minute') AS recent",
+        )
+        .bind(Instant(now))
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Books {
+            counts: counts(&row, 0)?,
+            topics: row.try_get(5)?,
+            stored_rate: a_second(row.try_get(6)?),
+            recorded_rate: a_second(row.try_get(7)?),
+        })
+    }
+
+    pub(crate) async fn topics(&self) -> Result<Vec<TopicBooks>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT t.name, c.*, first.ts, last.ts
+             FROM topics t
+             CROSS JOIN LATERAL (
+                 SELECT coalesce(sum(received), 0)::int8, coalesce(sum(\"unique\"), 0)::int8,
+                        coalesce(sum(duplicates), 0)::int8, coalesce(sum(conflicts), 0)::int8,
+                        coalesce(sum(buried), 0)::int8
+                 FROM counters
+                 -- Spelt out so that the primary key serves it.
+                 WHERE slot = ANY ('{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}') AND topic_id = t.id
+             ) AS c
+             LEFT JOIN LATERAL (
+                 SELECT ts FROM events WHERE topic_id = t.id ORDER BY ts, event_key LIMIT 1
+             ) AS first ON true
+             LEFT JOIN LATERAL (
+                 SELECT ts FROM events WHERE topic_id = t.id ORDER BY ts DESC, event_key DESC LIMIT 1
+             ) AS last ON true
+             ORDER BY t.name",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let books = |row: &PgRow| {
+            Ok(TopicBooks {
+                topic: row.try_get(0)?,
+                counts: counts(row, 1)?,
+                first_timestamp: row
+                    .try_get::<Option<Instant>, _>(6)?
+                    .map(|instant| instant.0),
+                last_timestamp: row
+                    .try_get::<Option<Instant>, _>(7)?
+                    .map(|instant| instant.0),
+            })
+        };
+        Ok(rows.iter().map(books).collect::<Result<_, sqlx::Error>>()?)
+    }
+}
+
+/// Parameters: 1 to 3 the position after which the page starts, 4 the earliest timestamp,
+/// 5 the source, 6 the limit, 7 the topic.
+const OF_A_TOPIC: &str = "
+    SELECT e.ts, e.topic_id, e.event_key, $6::int8
+    FROM events e
+    WHERE e.topic_id = (SELECT id FROM topics WHERE name = $7)
+      AND (e.ts, e.event_key) < ($1, CASE
+          -- Among equal timestamps the higher topic number comes first.
+          WHEN e.topic_id < $2 THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+          WHEN e.topic_id > $2 THEN '00000000-0000-0000-0000-000000000000'
+          ELSE $3 END)
+      AND e.ts >= $4
+      AND ($5::text IS NULL OR e.source = $5)
+    ORDER BY e.ts DESC, e.event_key DESC
+    LIMIT $6";
+
+/// The same over all topics, without an index of its own (which would cost every insert a
+/// fifth): the newest event of each topic is one step into the index, and a page of n
+/// events holds events of the n topics whose newest is newest, and of no other. How many
+/// are read of each comes back with them: see [`page::merge`].
+const OF_ALL_TOPICS: &str = "
+    WITH bounds AS (
+        SELECT t.id, CASE
+            WHEN t.id < $2 THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+            WHEN t.id > $2 THEN '00000000-0000-0000-0000-000000000000'::uuid
+            ELSE $3 END AS event_key
+        FROM topics t
+        WHERE $7::text IS NULL
+    ), heads AS (
+        SELECT b.id, b.event_key
+        FROM bounds b CROSS JOIN LATERAL (
+            SELECT e.ts, e.event_key FROM events e
+            WHERE e.topic_id = b.id AND (e.ts, e.event_key) < ($1, b.event_key) AND e.ts >= $4
+              AND ($5::text IS NULL OR e.source = $5)
+            ORDER BY e.ts DESC, e.event_key DESC LIMIT 1
+        ) AS head
+        ORDER BY head.ts DESC, b.id DESC, head.event_key DESC
+        LIMIT $6
+    ), share AS (
+        SELECT least($6, greatest(64, 2 * $6 / greatest(1, count(*)))) AS per_topic FROM heads
+    )
+    SELECT part.ts, h.id, part.event_key, (SELECT per_topic FROM share)
+    FROM heads h CROSS JOIN LATERAL (
+        SELECT e.ts, e.event_key FROM events e
+        WHERE e.topic_id = h.id AND (e.ts, e.event_key) < ($1, h.event_key) AND e.ts >= $4
+          AND ($5::text IS NULL OR e.source = $5)
+        ORDER BY e.ts DESC, e.event_key DESC LIMIT (SELECT per_topic FROM share)
+    ) AS part";
+
+fn position(row: &PgRow) -> Result<Position, sqlx::Error> {
+    Ok(Position {
+        timestamp: row.try_get::<Instant, _>(0)?.0,
+        topic_id: row.try_get(1)?,
+        key: Key::from(row.try_get::<Uuid, _>(2)?),
+    })
+}
+
+fn stored_event(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
+    Ok(StoredEvent {
+        topic: row.try_get(0)?,
+        event_id: row.try_get(1)?,
+        timestamp: row.try_get::<Instant, _>(2)?.0,
+        source: row.try_get(3)?,
+        payload: row.try_get(4)?,
+        received_at: row.try_get::<Instant, _>(5)?.0,
+    })
+}
+
+fn counts(row: &PgRow, at: usize) -> Result<Counts, sqlx::Error> {
+    Ok(Counts {
+        received: row.try_get(at)?,
+        unique: row.try_get(at + 1)?,
+        duplicates: row.try_get(at + 2)?,
+        conflicts: row.try_get(at + 3)?,
+        buried: row.try_get(at + 4)?,
+    })
+}

@@ -1,0 +1,106 @@
+//! The store over an SQLite file: the same meaning as over PostgreSQL, with one writer.
+//!
+//! One connection writes, under a lock that is held from `BEGIN IMMEDIATE` to the end of
+//! the transaction; a few others read, and see what was committed when their statement
+//! began. A second process on the file is refused: it would be a second writer, with
+//! topics of its own in its cache.
+
+mod housekeep;
+mod letters;
+mod query;
+mod record;
+mod rows;
+mod topics;
+mod writer;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use crate::{Args, StoreError};
+use writer::Writer;
+
+/// Connections that read. More than the cores of a laptop gain nothing.
+const READERS: u32 = 4;
+
+/// Pages that a reader keeps, in KiB (negative for SQLite, which takes pages otherwise).
+const READER_CACHE: &str = "-4096";
+
+/// One file, its writer and its readers.
+#[derive(Debug, Clone)]
+pub(crate) struct Sqlite {
+    writer: Arc<Writer>,
+    readers: SqlitePool,
+    max_topics: usize,
+    keep_identities: Duration,
+    /// Locked for as long as any clone lives.
+    _lock: Arc<File>,
+}
+
+impl Sqlite {
+    pub(crate) fn new(path: &Path, args: &Args) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        let file = SqliteConnectOptions::new().filename(path);
+        let readers = file
+            .clone()
+            .read_only(true)
+            .pragma("cache_size", READER_CACHE);
+        Ok(Self {
+            writer: Arc::new(Writer::new(file)),
+            readers: SqlitePoolOptions::new()
+                .max_connections(READERS)
+                .connect_lazy_with(readers),
+            max_topics: args.max_topics as usize,
+            keep_identities: args.keep_identities(),
+            _lock: Arc::new(lock),
+        })
+    }
+
+    pub(crate) async fn migrate(&self) -> Result<(), StoreError> {
+        self.writer.migrate().await
+    }
+
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT id FROM topics LIMIT 1")
+            .execute(&self.readers)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn close(&self, patience: Duration) {
+        let close = async {
+            self.readers.close().await;
+            self.writer.close().await;
+        };
+        // What is still running then is cut off with the process; nothing waits for it.
+        let _ = tokio::time::timeout(patience, close).await;
+    }
+}
+
+/// Locks a file beside the database. Not the database itself: SQLite locks that in its own
+/// way, and closing any handle on it would drop those locks
+/// (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let beside = PathBuf::from(format!("{}.lock", path.display()));
+    let cannot = |error: std::io::Error| {
+        StoreError::Unusable(format!("can't use {}: {error}", beside.display()))
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&beside)
+        .map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+            "{} is in use by another process",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+    }
+}

@@ -1,0 +1,182 @@
+//! Conflicts and dead letters: written with the batch that they came in, listed, replayed.
+
+use event::{Batch, Event, Timestamp, Topic};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::Sqlite;
+use super::query::timestamp;
+use crate::listing::{Conflict, DeadLetter, Replayed};
+use crate::record::{Arrivals, Letter};
+use crate::{Recorded, StoreError, StoredEvent};
+
+pub(super) async fn insert_conflicts(
+    connection: &mut SqliteConnection,
+    conflicts: &[(i32, &Event<'_>, &Batch)],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for (topic_id, event, batch) in conflicts {
+        sqlx::query(
+            "INSERT INTO conflicts (topic_id, event_id, ts, source, payload, received_at, recorded_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(topic_id)
+        .bind(event.event_id.as_str())
+        .bind(event.timestamp.as_micros())
+        .bind(event.source.as_str())
+        .bind(event.payload.as_str())
+        .bind(batch.received_at.as_micros())
+        .bind(now.as_micros())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert_letters(
+    connection: &mut SqliteConnection,
+    letters: &[Letter<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for letter in letters {
+        sqlx::query(
+            "INSERT INTO dead_letters
+                 (topic_id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(letter.topic_id)
+        .bind(letter.event.map(|event| event.topic.as_str()))
+        .bind(letter.event.map(|event| event.event_id.as_str()))
+        .bind(&*letter.reason)
+        .bind(letter.events)
+        .bind(letter.bytes())
+        .bind(letter.batch.id.0)
+        .bind(letter.batch.received_at.as_micros())
+        .bind(now.as_micros())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+impl Sqlite {
+    pub(crate) async fn conflicts(
+        &self,
+        topic: Option<&Topic<'_>>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Conflict>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.id, c.recorded_at, t.name, c.event_id, c.ts, c.source, c.payload, c.received_at
+             FROM conflicts c JOIN topics t ON t.id = c.topic_id
+             WHERE c.id < ?1
+               AND (?2 IS NULL OR c.topic_id = (SELECT id FROM topics WHERE name = ?2))
+             ORDER BY c.id DESC LIMIT ?3",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(topic.map(Topic::as_str))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.iter().map(read_conflict).collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn dead_letters(
+        &self,
+        topic: Option<&Topic<'_>>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at, replayed_at
+             FROM dead_letters
+             WHERE id < ?1 AND (?2 IS NULL OR topic = ?2)
+             ORDER BY id DESC LIMIT ?3",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(topic.map(Topic::as_str))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows.iter().map(read_letter).collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn replay_dead_letter(
+        &self,
+        id: i64,
+        now: Timestamp,
+    ) -> Result<Replayed, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let row = sqlx::query(
+            "SELECT id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at, replayed_at
+             FROM dead_letters WHERE id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(letter) = row.as_ref().map(read_letter).transpose()? else {
+            return Ok(Replayed::Missing);
+        };
+        if letter.replayed_at.is_some() {
+            return Ok(Replayed::Already);
+        }
+        let batch = letter.batch();
+        let arrivals = Arrivals::decode(std::slice::from_ref(&batch));
+        let mut judgement = self.record_in(&mut transaction, &arrivals, now).await?;
+        let outcomes = match judgement.recorded.pop() {
+            Some(Recorded::Now(outcomes)) if judgement.letters.is_empty() => outcomes,
+            // Not committed: nothing has changed.
+            _ => return Ok(Replayed::StillPoison(letter.reason)),
+        };
+        sqlx::query("UPDATE dead_letters SET replayed_at = ? WHERE id = ?")
+            .bind(now.as_micros())
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Replayed::Recorded(outcomes))
+    }
+
+    pub(crate) async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let done = sqlx::query("DELETE FROM dead_letters WHERE id = ?")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+fn read_conflict(row: &SqliteRow) -> Result<Conflict, sqlx::Error> {
+    Ok(Conflict {
+        id: row.try_get(0)?,
+        recorded_at: timestamp(row, 1)?,
+        event: StoredEvent {
+            topic: row.try_get(2)?,
+            event_id: row.try_get(3)?,
+            timestamp: timestamp(row, 4)?,
+            source: row.try_get(5)?,
+            payload: row.try_get(6)?,
+            received_at: timestamp(row, 7)?,
+        },
+    })
+}
+
+fn read_letter(row: &SqliteRow) -> Result<DeadLetter, sqlx::Error> {
+    Ok(DeadLetter {
+        id: row.try_get(0)?,
+        topic: row.try_get(1)?,
+        event_id: row.try_get(2)?,
+        reason: row.try_get(3)?,
+        events: row.try_get(4)?,
+        bytes: row.try_get(5)?,
+        batch_id: row.try_get(6)?,
+        received_at: timestamp(row, 7)?,
+        buried_at: timestamp(row, 8)?,
+        replayed_at: match row.try_get::<Option<i64>, _>(9)? {
+            Some(_) => Some(timestamp(row, 9)?),
+            None => None,
+        },
+    })
+}

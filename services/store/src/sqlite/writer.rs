@@ -1,0 +1,159 @@
+//! The one connection that writes.
+
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::StoreError;
+
+/// How long to wait for someone who holds the file from outside, such as a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages that the writer keeps, in KiB: half of the unique index of a million events, so
+/// that inserting at random places seldom reads.
+const CACHE: &str = "-32768";
+
+/// Pages in the write-ahead log before they are moved into the file: 16 MiB. With
+/// SQLite's default of 4 MiB a busy writer syncs the file several times a second.
+const CHECKPOINT_PAGES: &str = "4096";
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// None before the first use, and after an error until the next.
+    connection: Option<SqliteConnection>,
+    /// The numbers of topics, as the connection's transaction sees them.
+    topics: HashMap<String, i32>,
+}
+
+impl Writer {
+    pub(super) fn new(file: SqliteConnectOptions) -> Self {
+        let options = file
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged event survives a power cut: NORMAL syncs only checkpoints.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", CACHE)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("temp_store", "memory")
+            .disable_statement_logging();
+        Self {
+            options,
+            inner: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn migrate(&self) -> Result<(), StoreError> {
+        let mut inner = self.inner.lock().await;
+        let mut migrator = sqlx::migrate!("migrations/sqlite");
+        migrator.set_ignore_missing(true);
+        migrator
+            .run_direct(None, self.connected(&mut inner).await?, false)
+            .await?;
+        Ok(())
+    }
+
+    /// Begins a transaction once the one before it has ended.
+    pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+        let mut inner = self.inner.lock().await;
+        let connection = self.connected(&mut inner).await?;
+        // From here on: dropped before its end, it takes the connection with it.
+        let begun = connection.execute("BEGIN IMMEDIATE").await;
+        let transaction = Transaction { inner, open: true };
+        begun?;
+        Ok(transaction)
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(connection) = self.inner.lock().await.connection.take() {
+            // The last to close also empties the write-ahead log; the next start would.
+            let _ = connection.close().await;
+        }
+    }
+
+    async fn connected<'c>(
+        &self,
+        inner: &'c mut Inner,
+    ) -> Result<&'c mut SqliteConnection, StoreError> {
+        let connection = if let Some(connection) = inner.connection.take() {
+            connection
+        } else {
+            inner.topics.clear();
+            self.options.connect().await?
+        };
+        Ok(inner.connection.insert(connection))
+    }
+}
+
+/// A transaction, which is the connection while it lasts. Dropped before its end it closes
+/// the connection, which rolls it back whatever state it was in.
+pub(super) struct Transaction<'w> {
+    inner: MutexGuard<'w, Inner>,
+    open: bool,
+}
+
+impl Transaction<'_> {
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        self.execute("COMMIT").await.map_err(in_doubt)?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// The numbers of topics that are known so far, and the connection.
+    pub(super) fn topics(&mut self) -> (&mut HashMap<String, i32>, &mut SqliteConnection) {
+        let Inner { connection, topics } = &mut *self.inner;
+        (topics, connection.as_mut().expect(CONNECTED))
+    }
+}
+
+const CONNECTED: &str = "a transaction begins on a connection and keeps it";
+
+impl Deref for Transaction<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        self.inner.connection.as_ref().expect(CONNECTED)
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.inner.connection.as_mut().expect(CONNECTED)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.inner.connection = None;
+        }
+    }
+}
+
+/// SQLITE_BUSY and SQLITE_FULL leave the transaction open, and it is rolled back. After
+/// any other error (a sync that failed) the commit may be in the log and be found there
+/// by the next start.
+/// Source: <https://www.sqlite.org/rescode.html>.
+fn in_doubt(error: sqlx::Error) -> StoreError {
+    const BUSY: u32 = 5;
+    const FULL: u32 = 13;
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .and_then(|code| code.parse::<u32>().ok());
+    // The low byte is the primary code.
+    match code.map(|code| code & 0xff) {
+        Some(BUSY | FULL) => StoreError::Unavailable(error),
+        _ => StoreError::OutcomeUnknown(error),
+    }
+}
