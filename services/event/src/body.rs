@@ -8,6 +8,7 @@
 mod detail;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
@@ -41,6 +42,37 @@ pub struct Parsed<'a> {
     pub refusals: Vec<Refusal>,
     /// How many items were no events.
     pub refused: usize,
+}
+
+impl Parsed<'_> {
+    /// Refuses further events for a reason that only the caller can know.
+    pub fn refuse_where(
+        &mut self,
+        field: &'static str,
+        reason: impl Fn(&Event<'_>) -> Option<String>,
+    ) {
+        // What was refused before has left no event behind. Where not all of that is
+        // listed, the list is full, and no index is needed any more.
+        let before: BTreeSet<usize> = self.refusals.iter().map(|refusal| refusal.index).collect();
+        let mut indices = (0..).filter(|index| !before.contains(index));
+        let (refusals, refused) = (&mut self.refusals, &mut self.refused);
+        self.events.retain(|event| {
+            let index = indices.next().expect("the natural numbers don't end");
+            let Some(message) = reason(event) else {
+                return true;
+            };
+            *refused += 1;
+            if refusals.len() < MAX_REFUSALS {
+                refusals.push(Refusal {
+                    index,
+                    field: Some(field),
+                    message,
+                });
+            }
+            false
+        });
+        self.refusals.sort_by_key(|refusal| refusal.index);
+    }
 }
 
 /// One thing that is wrong with one item.

@@ -22,6 +22,7 @@ pub mod listing;
 mod postgres;
 pub mod record;
 mod sqlite;
+mod topics;
 
 use std::time::Duration;
 
@@ -128,13 +129,15 @@ impl Store {
         delegate!(self, backend => backend.topics().await)
     }
 
-    /// The first of these topics that the limit leaves no room for, as far as this
-    /// process knows: it may be behind by some seconds, never wrong for a known topic.
-    pub async fn topic_beyond_limit<'t>(
-        &self,
-        names: &[&'t str],
-    ) -> Result<Option<&'t str>, StoreError> {
-        delegate!(self, backend => backend.topic_beyond_limit(names).await)
+    /// Whether the limit leaves no room for a topic of this name, as of the last time that
+    /// this process read the topics: for refusing early, never for accepting.
+    pub fn is_beyond_limit(&self, topic: &Topic<'_>) -> bool {
+        delegate!(self, backend => backend.topics.is_beyond_limit(topic.as_str()))
+    }
+
+    /// Reads the topics again, for [`Store::is_beyond_limit`].
+    pub async fn refresh_topics(&self) -> Result<(), StoreError> {
+        delegate!(self, backend => backend.refresh_topics().await)
     }
 
     /// Removes a topic with its keys and books. False if there is none of that name.

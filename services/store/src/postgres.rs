@@ -14,14 +14,14 @@ use std::time::Duration;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::topics::TopicCache;
 use crate::{Args, StoreError};
-use topics::TopicCache;
 
 /// A pool of connections and what is remembered of the topics.
 #[derive(Debug, Clone)]
 pub(crate) struct Postgres {
     pool: PgPool,
-    topics: Arc<TopicCache>,
+    pub(crate) topics: Arc<TopicCache>,
     /// Which of the 16 rows of each counter this process adds to.
     slot: i16,
     keep_identities: Duration,

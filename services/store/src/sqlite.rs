@@ -21,6 +21,7 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+use crate::topics::TopicCache;
 use crate::{Args, StoreError};
 use writer::Writer;
 
@@ -35,7 +36,7 @@ const READER_CACHE: &str = "-4096";
 pub(crate) struct Sqlite {
     writer: Arc<Writer>,
     readers: SqlitePool,
-    max_topics: usize,
+    pub(crate) topics: Arc<TopicCache>,
     keep_identities: Duration,
     /// Locked for as long as any clone lives.
     _lock: Arc<File>,
@@ -54,7 +55,7 @@ impl Sqlite {
             readers: SqlitePoolOptions::new()
                 .max_connections(READERS)
                 .connect_lazy_with(readers),
-            max_topics: args.max_topics as usize,
+            topics: Arc::new(TopicCache::new(args.max_topics)),
             keep_identities: args.keep_identities(),
             _lock: Arc::new(lock),
         })

@@ -242,3 +242,29 @@ proptest! {
         let _ = EncodedEvents::from_parts(bytes.into(), 1).decode();
     }
 }
+
+#[test]
+fn what_the_caller_refuses_keeps_the_index_it_had_in_the_body() {
+    let item = |topic| {
+        format!(
+            r#"{{"topic":"{topic}","event_id":"1","timestamp":"2026-01-01T00:00:00Z","source":"s","payload":{{}}}}"#
+        )
+    };
+    let body = format!("{}\nbroken\n{}\n{}", item("a"), item("full"), item("b"));
+    let mut parsed = parse(body.as_bytes(), Form::Ndjson).unwrap();
+    parsed.refuse_where("topic", |event| {
+        (event.topic.as_str() == "full").then(|| "no room".into())
+    });
+    let indices: Vec<_> = parsed
+        .refusals
+        .iter()
+        .map(|refusal| refusal.index)
+        .collect();
+    assert_eq!((indices, parsed.refused), (vec![1, 2], 2));
+    let topics: Vec<_> = parsed
+        .events
+        .iter()
+        .map(|event| event.topic.as_str())
+        .collect();
+    assert_eq!(topics, ["a", "b"]);
+}

@@ -6,13 +6,10 @@
 //! gone.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use event::Topic;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
-use tokio::time::Instant;
 
 use super::{Postgres, connection};
 use crate::StoreError;
@@ -23,67 +20,6 @@ pub(super) const TOPICS_LOCK: i64 = 0x7365_6b61_6c69;
 
 /// Held while numbers are given, so that no two processes give the last one.
 const INTERN_LOCK: i64 = TOPICS_LOCK + 1;
-
-/// For how long a gateway believes that there is no room for another topic.
-const FULL_FOR: Duration = Duration::from_secs(5);
-
-#[derive(Debug)]
-pub(super) struct TopicCache {
-    limit: usize,
-    known: RwLock<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    ids: HashMap<String, i32>,
-    epoch: i64,
-    read_at: Option<Instant>,
-}
-
-impl TopicCache {
-    pub(super) fn new(limit: u32) -> Self {
-        Self {
-            limit: limit as usize,
-            known: RwLock::default(),
-        }
-    }
-
-    /// The numbers of these topics and the epoch they are of, if all are known.
-    fn look_up<'t>(&self, names: impl Iterator<Item = &'t str>) -> Option<(TopicIds, i64)> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let id = |name: &str| known.ids.get(name).map(|id| (name.to_owned(), Some(*id)));
-        Some((names.map(id).collect::<Option<_>>()?, known.epoch))
-    }
-
-    fn learn(&self, ids: HashMap<String, i32>, epoch: i64) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if epoch >= known.epoch {
-            *known = Known {
-                ids,
-                epoch,
-                read_at: Some(Instant::now()),
-            };
-        }
-    }
-
-    pub(super) fn forget(&self) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
-    }
-
-    /// The first name for which there was no room when the topics were last read; an
-    /// error if they must be read again to know.
-    fn beyond<'t>(&self, names: &[&'t str]) -> Result<Option<&'t str>, ()> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let strange = names.iter().find(|name| !known.ids.contains_key(**name));
-        match (strange, known.read_at) {
-            (None, _) => Ok(None),
-            (Some(_), Some(read_at)) if read_at.elapsed() < FULL_FOR => {
-                Ok(strange.copied().filter(|_| known.ids.len() >= self.limit))
-            }
-            _ => Err(()),
-        }
-    }
-}
 
 impl Postgres {
     /// The numbers of all topics that arrived, giving new ones where needed.
@@ -98,7 +34,7 @@ impl Postgres {
         let names: Vec<&str> = names.into_iter().collect();
         let mut transaction = self.pool.begin().await?;
         lock(&mut transaction, INTERN_LOCK).await?;
-        give_numbers(&mut transaction, &names, self.topics.limit).await?;
+        give_numbers(&mut transaction, &names, self.topics.limit()).await?;
         let (ids, epoch) = read_all(&mut transaction).await?;
         connection::commit(transaction).await?;
         let found = names
@@ -109,17 +45,11 @@ impl Postgres {
         Ok((found, epoch))
     }
 
-    pub(crate) async fn topic_beyond_limit<'t>(
-        &self,
-        names: &[&'t str],
-    ) -> Result<Option<&'t str>, StoreError> {
-        if let Ok(beyond) = self.topics.beyond(names) {
-            return Ok(beyond);
-        }
+    pub(crate) async fn refresh_topics(&self) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
         let (ids, epoch) = read_all(&mut connection).await?;
         self.topics.learn(ids, epoch);
-        Ok(self.topics.beyond(names).unwrap_or(None))
+        Ok(())
     }
 
     pub(crate) async fn delete_topic(&self, topic: &Topic<'_>) -> Result<bool, StoreError> {

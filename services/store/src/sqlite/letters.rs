@@ -122,7 +122,7 @@ impl Sqlite {
         }
         let batch = letter.batch();
         let arrivals = Arrivals::decode(std::slice::from_ref(&batch));
-        let mut judgement = self.record_in(&mut transaction, &arrivals, now).await?;
+        let (mut judgement, topics) = self.record_in(&mut transaction, &arrivals, now).await?;
         let outcomes = match judgement.recorded.pop() {
             Some(Recorded::Now(outcomes)) if judgement.letters.is_empty() => outcomes,
             // Not committed: nothing has changed.
@@ -134,6 +134,7 @@ impl Sqlite {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        self.learn(topics);
         Ok(Replayed::Recorded(outcomes))
     }
 

@@ -10,8 +10,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
+use super::topics::AllTopics;
 use super::writer::Transaction;
-use super::{Sqlite, letters, rows, topics};
+use super::{Sqlite, letters, rows};
 use crate::record::{Arrivals, Judgement, Plan, Winner};
 use crate::{Recorded, StoreError};
 
@@ -23,19 +24,20 @@ impl Sqlite {
     ) -> Result<Vec<Recorded>, StoreError> {
         let arrivals = Arrivals::decode(batches);
         let mut transaction = self.writer.begin().await?;
-        let judgement = self.record_in(&mut transaction, &arrivals, now).await?;
+        let (judgement, topics) = self.record_in(&mut transaction, &arrivals, now).await?;
         transaction.commit().await?;
+        self.learn(topics);
         Ok(judgement.recorded)
     }
 
-    /// Does everything but the commit.
+    /// Does everything but the commit, after which the topics are to be remembered.
     pub(super) async fn record_in<'a>(
         &self,
         transaction: &mut Transaction<'_>,
         arrivals: &'a Arrivals<'a>,
         now: Timestamp,
-    ) -> Result<Judgement<'a>, StoreError> {
-        let ids = topics::intern(transaction, arrivals, self.max_topics).await?;
+    ) -> Result<(Judgement<'a>, Option<AllTopics>), StoreError> {
+        let (ids, topics) = self.intern(transaction, arrivals).await?;
         let new = insert_identities(transaction, arrivals, now).await?;
         let mut plan = Plan::new(arrivals, |at| new[at], &ids);
         insert_events(transaction, &mut plan).await?;
@@ -45,7 +47,7 @@ impl Sqlite {
         letters::insert_conflicts(transaction, &judgement.conflicts, now).await?;
         letters::insert_letters(transaction, &judgement.letters, now).await?;
         add_counts(transaction, &judgement).await?;
-        Ok(judgement)
+        Ok((judgement, topics))
     }
 }
 

@@ -1,69 +1,61 @@
 //! How topics become numbers, inside the transaction that needs them.
 
+use std::collections::HashMap;
+
 use event::Topic;
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
 
 use super::Sqlite;
 use super::writer::Transaction;
 use crate::StoreError;
 use crate::record::{Arrivals, TopicIds};
 
-/// The numbers of all topics that arrived, giving new ones where there is room.
-pub(super) async fn intern(
-    transaction: &mut Transaction<'_>,
-    arrivals: &Arrivals<'_>,
-    limit: usize,
-) -> Result<TopicIds, StoreError> {
-    let (known, connection) = transaction.topics();
-    if known.is_empty() {
-        let rows = sqlx::query("SELECT name, id FROM topics")
-            .fetch_all(&mut *connection)
-            .await?;
-        for row in &rows {
-            known.insert(row.try_get(0)?, row.try_get(1)?);
-        }
-    }
-    let mut ids = TopicIds::new();
-    for name in arrivals.topics() {
-        let mut id = known.get(name).copied();
-        if id.is_none() && known.len() < limit {
-            let new = sqlx::query_scalar("INSERT INTO topics (name) VALUES (?) RETURNING id")
-                .bind(name)
-                .fetch_one(&mut *connection)
-                .await?;
-            known.insert(name.to_owned(), new);
-            id = Some(new);
-        }
-        ids.insert(name.to_owned(), id);
-    }
-    Ok(ids)
-}
+/// With one writer there is nobody whose numbers could be of another epoch.
+const EPOCH: i64 = 0;
 
 impl Sqlite {
-    pub(crate) async fn topic_beyond_limit<'t>(
+    /// The numbers of all topics that arrived, giving new ones where there is room, and
+    /// all topics if they had to be read: to be remembered once it is committed, but before
+    /// the next transaction, which would otherwise use what this one changed.
+    pub(super) async fn intern(
         &self,
-        names: &[&'t str],
-    ) -> Result<Option<&'t str>, StoreError> {
-        let mut room = None;
-        for name in names {
-            let known = sqlx::query("SELECT id FROM topics WHERE name = ?")
-                .bind(*name)
-                .fetch_optional(&self.readers)
-                .await?;
-            if known.is_some() {
-                continue;
-            }
-            if room.is_none() {
-                let count: i64 = sqlx::query_scalar("SELECT count(*) FROM topics")
-                    .fetch_one(&self.readers)
-                    .await?;
-                room = Some(usize::try_from(count).unwrap_or(0) < self.max_topics);
-            }
-            if room == Some(false) {
-                return Ok(Some(name));
-            }
+        transaction: &mut Transaction<'_>,
+        arrivals: &Arrivals<'_>,
+    ) -> Result<(TopicIds, Option<AllTopics>), StoreError> {
+        let names = arrivals.topics();
+        if let Some((ids, _)) = self.topics.look_up(names.iter().copied()) {
+            return Ok((ids, None));
         }
-        Ok(None)
+        let mut all = read_all(&mut **transaction).await?;
+        let mut ids = TopicIds::new();
+        for name in names {
+            let mut id = all.get(name).copied();
+            if id.is_none() && all.len() < self.topics.limit() {
+                let new = sqlx::query_scalar("INSERT INTO topics (name) VALUES (?) RETURNING id")
+                    .bind(name)
+                    .fetch_one(&mut **transaction)
+                    .await?;
+                all.insert(name.to_owned(), new);
+                id = Some(new);
+            }
+            ids.insert(name.to_owned(), id);
+        }
+        Ok((ids, Some(all)))
+    }
+
+    pub(super) fn learn(&self, topics: Option<AllTopics>) {
+        if let Some(topics) = topics {
+            self.topics.learn(topics, EPOCH);
+        }
+    }
+
+    pub(crate) async fn refresh_topics(&self) -> Result<(), StoreError> {
+        // Not while a transaction of this process may be adding or removing some.
+        let mut transaction = self.writer.begin().await?;
+        let all = read_all(&mut transaction).await?;
+        self.topics.learn(all, EPOCH);
+        transaction.commit().await
     }
 
     pub(crate) async fn delete_topic(&self, topic: &Topic<'_>) -> Result<bool, StoreError> {
@@ -88,8 +80,21 @@ impl Sqlite {
                 .execute(&mut *transaction)
                 .await?;
         }
-        transaction.topics().0.remove(topic.as_str());
         transaction.commit().await?;
+        // Before the lock is released: see `intern`.
+        self.topics.forget();
         Ok(true)
     }
+}
+
+pub(super) type AllTopics = HashMap<String, i32>;
+
+async fn read_all(connection: &mut SqliteConnection) -> Result<AllTopics, StoreError> {
+    let rows = sqlx::query("SELECT name, id FROM topics")
+        .fetch_all(connection)
+        .await?;
+    let topics = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    Ok(topics.collect::<Result<_, sqlx::Error>>()?)
 }

@@ -1,6 +1,5 @@
 //! The one connection that writes.
 
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -31,8 +30,6 @@ pub(super) struct Writer {
 struct Inner {
     /// None before the first use, and after an error until the next.
     connection: Option<SqliteConnection>,
-    /// The numbers of topics, as the connection's transaction sees them.
-    topics: HashMap<String, i32>,
 }
 
 impl Writer {
@@ -85,11 +82,9 @@ impl Writer {
         &self,
         inner: &'c mut Inner,
     ) -> Result<&'c mut SqliteConnection, StoreError> {
-        let connection = if let Some(connection) = inner.connection.take() {
-            connection
-        } else {
-            inner.topics.clear();
-            self.options.connect().await?
+        let connection = match inner.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
         };
         Ok(inner.connection.insert(connection))
     }
@@ -103,16 +98,12 @@ pub(super) struct Transaction<'w> {
 }
 
 impl Transaction<'_> {
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+    /// Commits. The lock is held until the value is dropped, so that what has to change
+    /// together with the file can.
+    pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
         self.execute("COMMIT").await.map_err(in_doubt)?;
         self.open = false;
         Ok(())
-    }
-
-    /// The numbers of topics that are known so far, and the connection.
-    pub(super) fn topics(&mut self) -> (&mut HashMap<String, i32>, &mut SqliteConnection) {
-        let Inner { connection, topics } = &mut *self.inner;
-        (topics, connection.as_mut().expect(CONNECTED))
     }
 }
 
