@@ -4,8 +4,10 @@
 //! bound: a supervisor that sees 64 knows that another start won't help.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -72,6 +74,32 @@ impl ConfigError {
     }
 }
 
+/// An address that may hold a password. Read as text first and parsed at start, since
+/// the line about a value that can't be parsed quotes it.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What it says, as what it is to be; `flag` is named if it is none.
+    pub fn parse<T: FromStr<Err: fmt::Display>>(&self, flag: &str) -> Result<T, ConfigError> {
+        self.0
+            .parse()
+            .map_err(|error| ConfigError::new(format!("{flag}: {error}")))
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 impl Args {
     pub(crate) fn drain(&self) -> Result<Drain, ConfigError> {
         if self.drain_delay_ms >= self.drain_deadline_ms {
@@ -108,7 +136,7 @@ pub fn parse<A: clap::Parser>() -> A {
 }
 
 /// One line on standard error, for when there is no log yet.
-pub(crate) fn complain(line: &dyn std::fmt::Display) {
+pub(crate) fn complain(line: &dyn fmt::Display) {
     // Where even standard error is closed, the status still tells.
     let _ = writeln!(std::io::stderr(), "error: {line}");
 }

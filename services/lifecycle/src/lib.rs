@@ -26,7 +26,7 @@ mod signals;
 pub mod tasks;
 pub mod telemetry;
 
-pub use args::{AdminArgs, Args, ConfigError, parse};
+pub use args::{AdminArgs, Args, ConfigError, Secret, parse};
 pub use backoff::Backoff;
 pub use process::{Process, job, service};
 pub use readiness::Readiness;

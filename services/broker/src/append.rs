@@ -1,0 +1,76 @@
+//! How entries get into the stream.
+
+use event::Batch;
+use redis::{Cmd, RedisError};
+
+use crate::link::Failure;
+use crate::{AppendError, Broker, entry};
+
+/// A batch on its way to the workers.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The batch.
+    pub batch: Batch,
+    /// The W3C trace context of the request that it is of.
+    pub traceparent: Option<String>,
+}
+
+impl Broker {
+    /// Appends entries, all of them or none.
+    ///
+    /// One MULTI: of the commands in it a full Redis refuses each, and then the whole, and
+    /// what is counted is what is in the stream.
+    pub async fn append(&self, entries: &[Outgoing]) -> Result<(), AppendError> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        let mut events = 0;
+        for outgoing in entries {
+            let mut command = Cmd::new();
+            command.arg("XADD").arg(&self.keys.events).arg("*");
+            entry::write(&mut command, outgoing);
+            pipeline.add_command(command).ignore();
+            events += u64::from(outgoing.batch.events.count());
+        }
+        pipeline
+            .cmd("INCRBY")
+            .arg(&self.keys.events_in)
+            .arg(events)
+            .ignore();
+        self.link.transaction(&pipeline).await.map_err(of)
+    }
+}
+
+fn of(failure: Failure) -> AppendError {
+    match failure {
+        Failure::Connect(error) => AppendError::Unavailable(error),
+        Failure::Refused(error) if is_full(&error) => AppendError::Full,
+        Failure::Refused(error) if nothing_was_done(&error) => AppendError::Unavailable(error),
+        Failure::Refused(error) | Failure::Silence(error) => AppendError::OutcomeUnknown(error),
+    }
+}
+
+/// The transaction is discarded as a whole; why, each of its commands says.
+fn is_full(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    error.code() == Some("OOM")
+        || errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "OOM"))
+}
+
+/// Refusals that come before a transaction runs. Any other may be of one command in it.
+fn nothing_was_done(error: &RedisError) -> bool {
+    const BEFORE: [&str; 12] = [
+        "EXECABORT",
+        "LOADING",
+        "READONLY",
+        "MISCONF",
+        "NOAUTH",
+        "NOPERM",
+        "NOREPLICAS",
+        "CLUSTERDOWN",
+        "MASTERDOWN",
+        "MOVED",
+        "TRYAGAIN",
+        "BUSY",
+    ];
+    error.code().is_some_and(|code| BEFORE.contains(&code))
+}

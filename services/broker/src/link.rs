@@ -1,0 +1,132 @@
+//! One connection, made when it is needed and given up when it fails.
+//!
+//! Commands of several callers are pipelined on it, which is also what lets Redis sync its
+//! append-only file once for all of them. A client that reconnects by itself might send a
+//! command twice; this one fails instead, and the next caller connects.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
+use tokio::sync::Mutex;
+
+/// How long to try to connect. A Redis on the same network takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long to wait for an answer: some syncs of a slow disk.
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    client: Client,
+    config: AsyncConnectionConfig,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    connection: Option<MultiplexedConnection>,
+    /// Which connection it is: a caller that fails late must not give up the next one.
+    number: u64,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an exchange with Redis failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Before anything was sent.
+    Connect(RedisError),
+    /// Redis answered that it will not.
+    Refused(RedisError),
+    /// After it was sent, or perhaps sent.
+    Silence(RedisError),
+}
+
+impl From<Failure> for RedisError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Connect(error) | Failure::Refused(error) | Failure::Silence(error) => error,
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(client: Client, response_timeout: Duration) -> Self {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(response_timeout));
+        Self {
+            client,
+            config,
+            current: Mutex::default(),
+        }
+    }
+
+    /// Another connection to the same Redis, for what must not hold up the others.
+    pub(crate) fn another(&self, response_timeout: Duration) -> Self {
+        Self::new(self.client.clone(), response_timeout)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
+        let (number, mut connection) = self.connection().await?;
+        let value = connection.req_packed_command(command).await;
+        self.read(number, value.and_then(Value::extract_error))
+            .await
+    }
+
+    /// Sends a transaction and returns what its commands answered.
+    pub(crate) async fn transaction(&self, pipeline: &Pipeline) -> Result<(), Failure> {
+        let (number, mut connection) = self.connection().await?;
+        let result: Result<Value, RedisError> = pipeline.query_async(&mut connection).await;
+        self.read(number, result).await
+    }
+
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
+        let mut current = self.current.lock().await;
+        if let Some(connection) = &current.connection {
+            return Ok((current.number, connection.clone()));
+        }
+        let connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&self.config)
+            .await
+            .map_err(Failure::Connect)?;
+        current.number += 1;
+        current.connection = Some(connection.clone());
+        Ok((current.number, connection))
+    }
+
+    async fn read<T: FromRedisValue>(
+        &self,
+        number: u64,
+        result: Result<Value, RedisError>,
+    ) -> Result<T, Failure> {
+        match result {
+            Ok(value) => redis::from_redis_value(value)
+                .map_err(|error| Failure::Silence(RedisError::from(error))),
+            Err(error) if error.code().is_some() => Err(Failure::Refused(error)),
+            Err(error) => {
+                self.give_up(number).await;
+                Err(Failure::Silence(error))
+            }
+        }
+    }
+
+    async fn give_up(&self, number: u64) {
+        let mut current = self.current.lock().await;
+        if current.number == number {
+            current.connection = None;
+        }
+    }
+}

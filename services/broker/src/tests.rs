@@ -1,0 +1,433 @@
+//! Against a real Redis, which these tests start, fill, kill and start again.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use event::{Batch, BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp, Topic};
+use redis::Value;
+use uuid::Uuid;
+
+use crate::{AppendError, Args, Broker, Consumer, Delivery, Outgoing, Told};
+
+const WAIT: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// So that nothing is claimed unless a test says so.
+const NEVER: Duration = Duration::from_secs(3600);
+
+struct Redis {
+    directory: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let child = spawn(&directory, port);
+        Self {
+            directory,
+            port,
+            child,
+        }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = spawn(&self.directory, self.port);
+    }
+
+    fn broker(&self) -> Broker {
+        let url = format!("redis://127.0.0.1:{}", self.port);
+        let args = Args {
+            broker_prefix: "test".into(),
+        };
+        Broker::new(&url.parse().unwrap(), &args)
+    }
+
+    /// A broker that has been heard from.
+    async fn ready(&self) -> Broker {
+        let broker = self.broker();
+        eventually("redis answers", async || broker.check().await.is_ok()).await;
+        broker
+    }
+
+    async fn command(&self, words: &[&str]) -> Value {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        self.broker().link.query(&command).await.unwrap()
+    }
+}
+
+fn spawn(directory: &tempfile::TempDir, port: u16) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--dir", directory.path().to_str().unwrap()])
+        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        .args(["--save", "", "--maxmemory-policy", "noeviction"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what} does not come true");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn event(id: &str) -> Event<'static> {
+    Event {
+        topic: Topic::parse("t").unwrap(),
+        event_id: EventId::parse(id.to_owned()).unwrap(),
+        timestamp: Timestamp::from_micros(0).unwrap(),
+        source: Source::parse("s").unwrap(),
+        payload: Payload::from_json(serde_json::from_str("{}").unwrap()).unwrap(),
+    }
+}
+
+fn outgoing(id: u128, events: usize) -> Outgoing {
+    let events: Vec<_> = (0..events).map(|n| event(&format!("{id}-{n}"))).collect();
+    Outgoing {
+        batch: Batch {
+            id: BatchId(Uuid::from_u128(id)),
+            received_at: Timestamp::from_micros(7).unwrap(),
+            events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
+        },
+        traceparent: None,
+    }
+}
+
+async fn append(broker: &Broker, ids: std::ops::Range<u128>, events: usize) {
+    let entries: Vec<_> = ids.map(|id| outgoing(id, events)).collect();
+    broker.append(&entries).await.unwrap();
+}
+
+fn ids(deliveries: &[Delivery]) -> Vec<u128> {
+    deliveries
+        .iter()
+        .map(|delivery| delivery.batch.id.0.as_u128())
+        .collect()
+}
+
+async fn acknowledge(consumer: &Consumer, deliveries: &[Delivery]) -> u64 {
+    let entries: Vec<_> = deliveries.iter().map(|d| d.entry.clone()).collect();
+    consumer.acknowledge(&entries).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_appended_is_delivered_and_counted_out_when_acknowledged() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    assert_eq!(broker.depth().await.unwrap(), crate::Depth::default());
+    append(&broker, 1..4, 2).await;
+    let depth = broker.depth().await.unwrap();
+    assert_eq!(
+        (depth.entries, depth.events_in, depth.events_out),
+        (3, 6, 0)
+    );
+    assert!(depth.oldest_age.is_some());
+
+    let mut consumer = broker.consumer("one", NEVER);
+    let delivered = consumer.next(100, WAIT).await.unwrap();
+    assert_eq!(ids(&delivered), [1, 2, 3]);
+    assert_eq!(delivered[0].batch.received_at.as_micros(), 7);
+    assert_eq!(delivered[0].batch.events.decode().unwrap().len(), 2);
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.pending, depth.lag), (3, Some(0)));
+
+    assert_eq!(acknowledge(&consumer, &delivered[..2]).await, 2);
+    assert_eq!(acknowledge(&consumer, &delivered).await, 1, "two are gone");
+    let depth = broker.depth().await.unwrap();
+    assert_eq!(
+        (depth.entries, depth.events_in, depth.events_out),
+        (0, 6, 6)
+    );
+    assert_eq!((depth.pending, depth.oldest_age), (0, None));
+    assert!(consumer.next(100, WAIT).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_delivery_holds_about_as_many_events_as_were_asked_for() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    append(&broker, 0..500, 1).await;
+    let mut consumer = broker.consumer("one", NEVER);
+    let mut all = Vec::new();
+    let mut sizes = Vec::new();
+    while all.len() < 500 {
+        let delivered = consumer.next(200, WAIT).await.unwrap();
+        sizes.push(delivered.len());
+        all.extend(ids(&delivered));
+    }
+    assert_eq!(all, (0..500).collect::<Vec<_>>());
+    // The first read does not know yet how small the entries are.
+    assert!(sizes.len() < 12, "{sizes:?}");
+    assert!(
+        sizes
+            .iter()
+            .all(|size| *size <= 200 + crate::consumer::MAX_COUNT),
+        "{sizes:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_given_to_a_name_is_given_to_it_again() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    append(&broker, 1..3, 1).await;
+    let mut before = broker.consumer("one", NEVER);
+    assert_eq!(ids(&before.next(100, WAIT).await.unwrap()), [1, 2]);
+    append(&broker, 3..4, 1).await;
+
+    let mut after = broker.consumer("one", NEVER);
+    let again = after.next(100, WAIT).await.unwrap();
+    assert_eq!(ids(&again), [1, 2]);
+    acknowledge(&after, &again).await;
+    assert_eq!(ids(&after.next(100, WAIT).await.unwrap()), [3]);
+}
+
+#[tokio::test]
+async fn what_was_delivered_to_a_read_that_was_given_up_is_read_again() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    let mut consumer = broker.consumer("one", NEVER);
+    for id in 0..20 {
+        // Dropped while it waits, at whatever moment.
+        let given_up = consumer.next(100, Duration::from_secs(1));
+        let gave_up = tokio::time::timeout(Duration::from_millis(id % 5), given_up).await;
+        let mut found = gave_up.map_or_else(|_| Vec::new(), |read| ids(&read.unwrap()));
+        append(&broker, u128::from(id)..u128::from(id) + 1, 1).await;
+        while found.last() != Some(&u128::from(id)) {
+            let delivered = consumer.next(100, WAIT).await.unwrap();
+            found.extend(ids(&delivered));
+            acknowledge(&consumer, &delivered).await;
+        }
+    }
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.entries, depth.events_out), (0, 20));
+}
+
+#[tokio::test]
+async fn what_another_keeps_too_long_is_claimed_but_only_after_a_commit_of_ones_own() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    append(&broker, 1..3, 1).await;
+    let mut dead = broker.consumer("dead", NEVER);
+    assert_eq!(dead.next(100, WAIT).await.unwrap().len(), 2);
+
+    let mut other = broker.consumer("other", Duration::from_millis(100));
+    other.committed(false);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(400) {
+        assert!(other.next(100, WAIT).await.unwrap().is_empty());
+    }
+    other.committed(true);
+    let mut claimed = Vec::new();
+    eventually("the entries are claimed", async || {
+        claimed.extend(other.next(100, WAIT).await.unwrap());
+        claimed.len() == 2
+    })
+    .await;
+    assert_eq!(ids(&claimed), [1, 2]);
+    assert_eq!(acknowledge(&other, &claimed).await, 2);
+    // The one that was only slow does no harm.
+    assert_eq!(acknowledge(&dead, &claimed).await, 0);
+    assert_eq!(broker.depth().await.unwrap().events_out, 2);
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_the_whole_append_and_lets_workers_empty_it() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    append(&broker, 0..10, 100).await;
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let before = broker.depth().await.unwrap();
+    let refused = broker.append(&[outgoing(50, 1), outgoing(51, 1)]).await;
+    assert!(matches!(refused, Err(AppendError::Full)), "{refused:?}");
+    assert_eq!(broker.depth().await.unwrap().events_in, before.events_in);
+    assert_eq!(broker.depth().await.unwrap().entries, 10);
+    broker.check().await.unwrap();
+
+    // Not even the group is there yet.
+    let mut consumer = broker.consumer("one", NEVER);
+    let mut acknowledged = 0;
+    while acknowledged < 10 {
+        let delivered = consumer.next(100, WAIT).await.unwrap();
+        acknowledged += acknowledge(&consumer, &delivered).await;
+    }
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    append(&broker, 50..51, 1).await;
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.events_in, depth.events_out), (1_001, 1_000));
+}
+
+#[tokio::test]
+async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
+    let mut redis = Redis::start();
+    let broker = redis.ready().await;
+    append(&broker, 1..3, 1).await;
+    let mut consumer = broker.consumer("one", NEVER);
+    assert_eq!(consumer.next(100, WAIT).await.unwrap().len(), 2);
+    redis.kill();
+    let first = broker.append(&[outgoing(3, 1)]).await.unwrap_err();
+    // The connection was open: whether it was sent can't be known.
+    assert!(matches!(first, AppendError::OutcomeUnknown(_)), "{first:?}");
+    let second = broker.append(&[outgoing(3, 1)]).await.unwrap_err();
+    assert!(matches!(second, AppendError::Unavailable(_)), "{second:?}");
+    assert!(consumer.next(100, WAIT).await.is_err());
+    assert!(broker.check().await.is_err());
+    assert!(broker.depth().await.is_err());
+
+    redis.restart();
+    eventually("redis answers again", async || broker.check().await.is_ok()).await;
+    let mut found = Vec::new();
+    eventually("the entries come back", async || {
+        if let Ok(delivered) = consumer.next(100, WAIT).await {
+            found.extend(delivered);
+        }
+        found.len() == 2
+    })
+    .await;
+    assert_eq!(acknowledge(&consumer, &found).await, 2);
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_everything_is_used_anew() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    let mut consumer = broker.consumer("one", NEVER);
+    append(&broker, 1..2, 1).await;
+    let delivered = consumer.next(100, WAIT).await.unwrap();
+    redis.command(&["FLUSHALL"]).await;
+    assert_eq!(acknowledge(&consumer, &delivered).await, 0);
+    append(&broker, 2..3, 1).await;
+    let mut found = Vec::new();
+    eventually("the new entry comes", async || {
+        found.extend(consumer.next(100, WAIT).await.unwrap());
+        !found.is_empty()
+    })
+    .await;
+    assert_eq!(ids(&found), [2]);
+    acknowledge(&consumer, &found).await;
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.events_in, depth.events_out), (1, 1));
+}
+
+#[tokio::test]
+async fn entries_of_a_later_version_are_left_and_garbled_ones_are_handed_on() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    let stream = "test:{0}:events";
+    redis
+        .command(&["XADD", stream, "*", "v", "9", "new", "x"])
+        .await;
+    redis.command(&["XADD", stream, "*", "garbled", "x"]).await;
+    append(&broker, 1..2, 1).await;
+    let mut consumer = broker.consumer("one", NEVER);
+    let delivered = consumer.next(100, WAIT).await.unwrap();
+    assert_eq!(delivered.len(), 2);
+    assert!(delivered[0].batch.events.decode().is_err());
+    assert_eq!(delivered[1].batch.id.0.as_u128(), 1);
+    acknowledge(&consumer, &delivered).await;
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.entries, depth.pending), (1, 1));
+    // And it is not in the way of a restart.
+    let mut again = broker.consumer("one", NEVER);
+    assert!(again.next(100, WAIT).await.unwrap().is_empty());
+    append(&broker, 2..3, 1).await;
+    assert_eq!(ids(&again.next(100, WAIT).await.unwrap()), [2]);
+}
+
+#[tokio::test]
+async fn an_entry_that_was_deleted_under_a_delivery_is_let_go() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    append(&broker, 1..3, 1).await;
+    let mut consumer = broker.consumer("one", NEVER);
+    let delivered = consumer.next(100, WAIT).await.unwrap();
+    redis
+        .command(&["XDEL", "test:{0}:events", &delivered[0].entry.id])
+        .await;
+    let mut again = broker.consumer("one", NEVER);
+    assert_eq!(ids(&again.next(100, WAIT).await.unwrap()), [2]);
+    assert_eq!(broker.depth().await.unwrap().pending, 1);
+}
+
+#[tokio::test]
+async fn a_redis_without_its_file_or_that_evicts_is_not_durable() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    for (set, back, expected) in [
+        (["maxmemory-policy", "allkeys-lru"], "noeviction", "evicts"),
+        (["appendonly", "no"], "yes", "append-only"),
+    ] {
+        redis.command(&["CONFIG", "SET", set[0], set[1]]).await;
+        let error = broker.check().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        redis.command(&["CONFIG", "SET", set[0], back]).await;
+        broker.check().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_with_entries_pending_is_never_forgotten() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    append(&broker, 1..2, 1).await;
+    let mut busy = broker.consumer("busy", NEVER);
+    assert_eq!(busy.next(100, WAIT).await.unwrap().len(), 1);
+    let mut idle = broker.consumer("idle", NEVER);
+    assert!(idle.next(100, WAIT).await.unwrap().is_empty());
+    let forget = |after: &'static str| {
+        let redis = &redis;
+        async move {
+            let script = crate::consumer::FORGET;
+            redis
+                .command(&["EVAL", script, "1", "test:{0}:events", crate::GROUP, after])
+                .await
+        }
+    };
+    assert_eq!(forget("3600000").await, Value::Int(0));
+    eventually("the idle one is forgotten", async || {
+        forget("0").await == Value::Int(1)
+    })
+    .await;
+    assert_eq!(broker.depth().await.unwrap().pending, 1);
+}
+
+#[tokio::test]
+async fn what_is_stored_is_told_to_whoever_listens() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    assert!(!broker.has_listeners().await);
+    let mut listener = broker.listen().await.unwrap();
+    eventually("the listener is known", async || {
+        broker.has_listeners().await
+    })
+    .await;
+    let batch = outgoing(1, 3).batch;
+    assert_eq!(Told::of(&batch, |_| false), None);
+    let told = Told::of(&batch, |at| at != 1).unwrap();
+    assert_eq!((told.events.count(), told.missed), (2, 0));
+    broker.tell(&told).await;
+    assert_eq!(listener.next().await.unwrap(), told);
+}
