@@ -12,7 +12,8 @@
 //! 2. [`process`]: from `main` to the exit status, with the drain between them.
 //! 3. [`tasks`] and [`readiness`]: what a process is made of, and what it says of itself.
 //! 4. [`http`]: the accept loop; [`admin`] is its smallest user.
-//! 5. [`telemetry`], [`metrics`], [`clock`] and [`backoff`]: the small tools.
+//! 5. [`telemetry`], [`metrics`], [`clock`], [`backoff`] and [`Ticks`]: the small
+//!    tools.
 
 pub mod admin;
 pub mod args;
@@ -25,10 +26,12 @@ pub mod readiness;
 mod signals;
 pub mod tasks;
 pub mod telemetry;
+mod ticks;
 
 pub use args::{AdminArgs, Args, ConfigError, Secret, parse};
 pub use backoff::Backoff;
 pub use process::{Process, job, service};
 pub use readiness::Readiness;
 pub use tasks::Tasks;
+pub use ticks::Ticks;
 pub use tokio_util::sync::CancellationToken;

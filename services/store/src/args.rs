@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnectOptions;
 
 /// The settings of a store besides its address.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "Store")]
 pub struct Args {
     /// The most topics that are kept. Events of further topics are refused by gateways

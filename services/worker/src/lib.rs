@@ -1,1 +1,79 @@
-//! stub
+//! Moves events from the queue into the store.
+//!
+//! It guarantees that an entry is acknowledged only after the commit of its events, so that
+//! a worker may die at any instant; what it had not acknowledged is delivered again, and
+//! the store recognises what it had recorded. It never drops or buries anything because of
+//! an outage: it waits. Its liveness depends on neither server.
+//!
+//! Read it in this order: [`start`], `step` (take, record, acknowledge), `watch` (what a
+//! worker does besides).
+
+pub mod args;
+mod metrics;
+mod step;
+mod watch;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use broker::{Broker, BrokerUrl};
+use event::Timestamp;
+use lifecycle::{CancellationToken, ConfigError, Process, clock};
+use store::{DatabaseUrl, Store};
+
+pub use args::Args;
+use metrics::Metrics;
+use step::Step;
+
+/// Builds a worker, binds its port and starts its tasks.
+pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
+    let Args {
+        database_url,
+        broker_url,
+        name,
+        claim_idle_ms,
+        batch_events,
+        broker: broker_args,
+        store: store_args,
+        admin,
+        process: _,
+    } = args;
+    let database: DatabaseUrl = database_url.parse("--database-url")?;
+    let broker_url: BrokerUrl = broker_url.parse("--broker-url")?;
+    if matches!(database, DatabaseUrl::Sqlite(_)) {
+        let message = "--database-url must be postgres://...: an SQLite file belongs to one \
+                       sekali-aggregator, which writes to it without a worker";
+        return Err(ConfigError::new(message).into());
+    }
+    let name = name.map_or_else(host_name, Ok)?;
+    let store = Store::new(&database, &store_args)?;
+    let broker = Broker::new(&broker_url, &broker_args);
+    let metrics = Metrics::register(&process.metrics)?;
+    process.serve_admin(admin.admin_addr)?;
+    tracing::info!(%name, "takes from the queue");
+
+    let migrated = CancellationToken::new();
+    watch::start(process, &store, &broker, &metrics, &migrated);
+    let step = Step::new(
+        broker.consumer(&name, Duration::from_millis(claim_idle_ms)),
+        broker,
+        store,
+        batch_events as usize,
+        metrics,
+        process.shutdown.clone(),
+    );
+    process.tasks.spawn("consumer", step.run(migrated));
+    Ok(())
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .context("--name is needed where the host has none")?;
+    Ok(name.trim().to_owned())
+}
+
+fn now() -> Timestamp {
+    // A clock outside the years 1 to 9999 is wrong by more than can be told from here.
+    Timestamp::from_jiff(clock::now()).unwrap_or(Timestamp::MAX)
+}

@@ -1,1 +1,11 @@
-fn main() {}
+//! Moves events from the queue into the store.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: worker::Args = lifecycle::parse();
+    let process = args.process.clone();
+    lifecycle::service("sekali-worker", &process, async |process| {
+        worker::start(&process, args)
+    })
+}

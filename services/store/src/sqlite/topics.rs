@@ -27,7 +27,7 @@ impl Sqlite {
         if let Some((ids, _)) = self.topics.look_up(names.iter().copied()) {
             return Ok((ids, None));
         }
-        let mut all = read_all(&mut **transaction).await?;
+        let mut all = read_all(transaction).await?;
         let mut ids = TopicIds::new();
         for name in names {
             let mut id = all.get(name).copied();

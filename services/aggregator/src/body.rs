@@ -1,0 +1,203 @@
+//! The body of a request, read within its bounds.
+//!
+//! What is held is reserved first, from a budget that all requests share, so that many
+//! large bodies at once are refused rather than held; a compressed body reserves what it
+//! unpacks to, as it does.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http_body_util::BodyExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::io::StreamReader;
+
+use crate::args::Limits;
+use crate::error::ApiError;
+
+/// What is reserved at a time where the length is not known before.
+const STEP: usize = 64 * 1024;
+
+/// The largest window of a zstd body, as a power of two: the 8 MiB that every decoder is
+/// asked to support (RFC 8878, 3.1.1.1.2). Its memory is touched only as far as the body
+/// unpacks, which is reserved.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// Reads bodies, all of them together within one budget.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    budget: Arc<Semaphore>,
+    max_bytes: u32,
+    timeout: Duration,
+}
+
+/// A body. What it took of the budget is given back when it is dropped.
+pub(crate) struct Read {
+    pub(crate) bytes: Bytes,
+    pub(crate) reserved: Reserved,
+}
+
+/// A part of the budget.
+pub(crate) struct Reserved {
+    budget: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+impl Reader {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            budget: Arc::new(Semaphore::new(limits.body_budget_bytes as usize)),
+            max_bytes: limits.max_body_bytes,
+            timeout: Duration::from_millis(limits.body_timeout_ms),
+        }
+    }
+
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, ApiError> {
+        let encoding = encoding(headers)?;
+        let mut reserved = Reserved {
+            budget: Arc::clone(&self.budget),
+            permit: None,
+            bytes: 0,
+        };
+        if let Some(length) = length(headers) {
+            if length > u64::from(self.max_bytes) {
+                return Err(ApiError::TooLarge(self.max_bytes));
+            }
+            if encoding == Encoding::Identity {
+                reserved.grow(usize::try_from(length).unwrap_or(usize::MAX))?;
+            }
+        }
+        let read = async {
+            match encoding {
+                Encoding::Identity => self.plain(body, &mut reserved).await,
+                Encoding::Gzip => {
+                    let mut decoder = GzipDecoder::new(stream(body));
+                    decoder.multiple_members(true);
+                    self.unpacked(decoder, "gzip", &mut reserved).await
+                }
+                Encoding::Zstd => {
+                    let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+                    let decoder = ZstdDecoder::with_params(stream(body), &[window]);
+                    self.unpacked(decoder, "zstd", &mut reserved).await
+                }
+            }
+        };
+        let bytes = tokio::time::timeout(self.timeout, read)
+            .await
+            .map_err(|_| ApiError::TooSlow)??;
+        Ok(Read { bytes, reserved })
+    }
+
+    /// A body of one piece, as small ones are, is not copied.
+    async fn plain(&self, mut body: Body, reserved: &mut Reserved) -> Result<Bytes, ApiError> {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| cut_off())?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            let length = first.len().max(all.len()) + data.len();
+            self.admit(length, reserved)?;
+            if first.is_empty() && all.is_empty() {
+                first = data;
+                continue;
+            }
+            if all.is_empty() {
+                all.reserve(reserved.bytes);
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    async fn unpacked(
+        &self,
+        decoder: impl AsyncRead,
+        name: &str,
+        reserved: &mut Reserved,
+    ) -> Result<Bytes, ApiError> {
+        let mut decoder = std::pin::pin!(decoder);
+        let mut all = BytesMut::new();
+        loop {
+            // One byte more than the limit tells whether there is more.
+            self.admit(all.len(), reserved)?;
+            all.reserve(STEP);
+            let read = decoder.read_buf(&mut all).await.map_err(|error| {
+                ApiError::Malformed(format!("the body is not valid {name}: {error}"))
+            })?;
+            if read == 0 {
+                return Ok(all.freeze());
+            }
+        }
+    }
+
+    fn admit(&self, length: usize, reserved: &mut Reserved) -> Result<(), ApiError> {
+        if length > self.max_bytes as usize {
+            return Err(ApiError::TooLarge(self.max_bytes));
+        }
+        if length > reserved.bytes {
+            reserved.grow((length - reserved.bytes).next_multiple_of(STEP))?;
+        }
+        Ok(())
+    }
+}
+
+impl Reserved {
+    fn grow(&mut self, by: usize) -> Result<(), ApiError> {
+        let permits = u32::try_from(by).map_err(|_| ApiError::Overloaded)?;
+        let more = Arc::clone(&self.budget)
+            .try_acquire_many_owned(permits)
+            .map_err(|_| ApiError::Overloaded)?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        self.bytes += by;
+        Ok(())
+    }
+}
+
+fn stream(body: Body) -> impl tokio::io::AsyncBufRead {
+    let frames = body.into_data_stream();
+    StreamReader::new(TryStreamExt::map_err(frames, io::Error::other))
+}
+
+fn cut_off() -> ApiError {
+    ApiError::Malformed("the body ended before its length".into())
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
+    let Some(value) = headers.get(CONTENT_ENCODING) else {
+        return Ok(Encoding::Identity);
+    };
+    match value.to_str().map(str::trim) {
+        Ok("" | "identity") => Ok(Encoding::Identity),
+        Ok(name) if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
+            Ok(Encoding::Gzip)
+        }
+        Ok(name) if name.eq_ignore_ascii_case("zstd") => Ok(Encoding::Zstd),
+        _ => Err(ApiError::UnknownEncoding),
+    }
+}

@@ -1,0 +1,246 @@
+//! `GET /events` and one event.
+//!
+//! A page is first a list of positions, which is short, and then their events, which are
+//! read and sent a few at a time: what a reader holds is bounded however large the page,
+//! and no statement stays open while a slow client reads.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use event::{EventId, Topic};
+use futures::stream::{self, StreamExt as _};
+use http::header::{ACCEPT, CONTENT_TYPE, LINK};
+use http::{HeaderMap, HeaderValue, Uri};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use store::{Filter, Position, Store, StoredEvent};
+use utoipa::ToSchema;
+
+use crate::cursor;
+use crate::error::{ApiError, Problem};
+use crate::gateway::Gateway;
+use crate::publish::json;
+use crate::query::Query;
+
+const PARAMETERS: &[&str] = &["topic", "source", "from", "to", "limit", "cursor"];
+
+/// An event as it is kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventView<'a> {
+    topic: &'a str,
+    event_id: &'a str,
+    /// RFC 3339, UTC
+    #[schema(example = "2026-01-01T12:00:00Z")]
+    timestamp: String,
+    source: &'a str,
+    /// The same JSON as was sent, without its white space
+    #[schema(value_type = Object)]
+    payload: &'a RawValue,
+    /// When a gateway took it
+    received_at: String,
+}
+
+impl<'a> EventView<'a> {
+    /// None if the stored payload is no JSON, which nothing stores.
+    pub(crate) fn of(event: &'a StoredEvent) -> Option<Self> {
+        Some(Self {
+            topic: &event.topic,
+            event_id: &event.event_id,
+            timestamp: event.timestamp.to_string(),
+            source: &event.source,
+            payload: serde_json::from_str(&event.payload).ok()?,
+            received_at: event.received_at.to_string(),
+        })
+    }
+}
+
+/// How many events stand in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Array,
+    Lines,
+}
+
+/// List events, newest first
+///
+/// The order is by timestamp; the header Link holds the address of the next page, which
+/// stays where it is while others publish.
+#[utoipa::path(
+    get, path = "/events", tag = "events",
+    params(
+        ("topic" = Option<String>, Query, description = "Of this topic only"),
+        ("source" = Option<String>, Query, description = "Of this source only; give a topic or a time as well where there are many events"),
+        ("from" = Option<String>, Query, description = "Not before this time (ISO 8601)"),
+        ("to" = Option<String>, Query, description = "Before this time"),
+        ("limit" = Option<u16>, Query, description = "At most so many: 1 to 10000, by default 50"),
+        ("cursor" = Option<String>, Query, description = "Where the page before ended, from its header Link"),
+    ),
+    responses(
+        (status = 200, description = "A page", content((Vec<EventView> = "application/json"), (String = "application/x-ndjson")),
+            headers(("Link" = String, description = "The address of the next page, rel=\"next\""))),
+        (status = 422, description = "A parameter can't be meant", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    State(gateway): State<Gateway>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let query = Query::of(&uri, PARAMETERS)?;
+    let filter = Filter {
+        topic: query.topic()?,
+        source: query.source()?,
+        from: query.time("from")?,
+        to: query.time("to")?,
+    };
+    let after = query
+        .get("cursor")
+        .map(|text| {
+            cursor::read(text).ok_or_else(|| {
+                ApiError::Parameter("cursor", "take it from the header Link of a page".into())
+            })
+        })
+        .transpose()?;
+    let (positions, more) = gateway
+        .store
+        .positions(&filter, after, query.limit()?)
+        .await?;
+    let next = positions
+        .last()
+        .filter(|_| more)
+        .map(|last| next(&query, &cursor::write(last)));
+    let form = form(&headers);
+    let mut response = Response::new(page(gateway.store.clone(), positions, form).await?);
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(match form {
+            Form::Array => "application/json",
+            Form::Lines => "application/x-ndjson",
+        }),
+    );
+    if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
+        headers.insert(LINK, next);
+    }
+    Ok(response)
+}
+
+/// One event
+#[utoipa::path(
+    get, path = "/events/{topic}/{event_id}", tag = "events",
+    params(("topic" = String, Path), ("event_id" = String, Path)),
+    responses(
+        (status = 200, description = "The event", body = EventView),
+        (status = 404, description = "There is none", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn one(
+    State(gateway): State<Gateway>,
+    Path((topic, event_id)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let missing = ApiError::NotFound("event");
+    // What can't be a topic or an id has no event.
+    let (Ok(topic), Ok(event_id)) = (Topic::parse(topic), EventId::parse(event_id)) else {
+        return Err(missing);
+    };
+    let event = gateway.store.event(&topic, &event_id).await?;
+    let event = event.ok_or(missing)?;
+    let view = EventView::of(&event).ok_or(ApiError::Internal)?;
+    Ok(json(&view))
+}
+
+/// The address of the next page, relative to the host: the same question and a cursor.
+fn next(query: &Query<'_>, cursor: &str) -> String {
+    let mut pairs = form_urlencoded::Serializer::new(String::new());
+    for name in PARAMETERS.iter().filter(|name| **name != "cursor") {
+        if let Some(value) = query.get(name) {
+            pairs.append_pair(name, value);
+        }
+    }
+    pairs.append_pair("cursor", cursor);
+    format!("</events?{}>; rel=\"next\"", pairs.finish())
+}
+
+fn form(headers: &HeaderMap) -> Form {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("ndjson")) {
+        Form::Lines
+    } else {
+        Form::Array
+    }
+}
+
+/// What is left of a page that is being sent.
+struct Rest {
+    store: Store,
+    positions: Arc<[Position]>,
+    from: usize,
+    form: Form,
+}
+
+impl Rest {
+    fn is_done(&self) -> bool {
+        self.from == self.positions.len()
+    }
+
+    /// The next events; the first chunk opens an array and the last closes it.
+    async fn chunk(&mut self) -> Result<Bytes, ApiError> {
+        let opens = self.from == 0;
+        let (events, used) = self.store.events_at(&self.positions[self.from..]).await?;
+        self.from += used;
+        let size = events.iter().map(|event| event.payload.len() + 256).sum();
+        let mut chunk = Vec::with_capacity(size);
+        if opens && self.form == Form::Array {
+            chunk.push(b'[');
+        }
+        for (at, event) in events.iter().enumerate() {
+            let is_first = opens && at == 0;
+            if self.form == Form::Array && !is_first {
+                chunk.push(b',');
+            }
+            let view = EventView::of(event).ok_or(ApiError::Internal)?;
+            serde_json::to_writer(&mut chunk, &view).expect("a vector takes all");
+            if self.form == Form::Lines {
+                chunk.push(b'\n');
+            }
+        }
+        if self.is_done() && self.form == Form::Array {
+            chunk.push(b']');
+        }
+        Ok(chunk.into())
+    }
+}
+
+/// The body of a page. What can be read at once is, and has a length and a status of its
+/// own; of a longer one the rest is streamed, and cut off where the store fails.
+async fn page(store: Store, positions: Vec<Position>, form: Form) -> Result<Body, ApiError> {
+    let mut rest = Rest {
+        store,
+        positions: positions.into(),
+        from: 0,
+        form,
+    };
+    let first = rest.chunk().await?;
+    if rest.is_done() {
+        return Ok(Body::from(first));
+    }
+    let first = stream::once(async { Ok::<_, CutOff>(first) });
+    let others = stream::try_unfold(rest, async |mut rest| {
+        if rest.is_done() {
+            return Ok(None);
+        }
+        let chunk = rest.chunk().await.map_err(|_| CutOff)?;
+        Ok(Some((chunk, rest)))
+    });
+    Ok(Body::from_stream(first.chain(others)))
+}
+
+/// The store failed in the middle of a page. The client sees a body without its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the store failed in the middle of a page")]
+struct CutOff;

@@ -1,0 +1,230 @@
+//! Who may do what, where there is a file that says so.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow, bail};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use lifecycle::{CancellationToken, Ticks};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::ApiError;
+
+/// How often the file is looked at. A key that was taken out works for this long.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What a key is good for. `Admin` is good for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Write,
+    Read,
+    Admin,
+}
+
+impl Scope {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+type Hash = [u8; 32];
+type Known = HashMap<Hash, Scope>;
+
+/// The keys of a file, as it was when it could last be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    path: PathBuf,
+    known: Arc<RwLock<Known>>,
+}
+
+impl Keys {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            known: Arc::new(RwLock::new(read(path)?)),
+        })
+    }
+
+    /// Rereads the file whenever it changes. One that can't be read changes nothing: to
+    /// shut everyone out because of a slip would be worse.
+    pub(crate) async fn watch(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut seen = changed_at(&self.path);
+        let mut ticks = Ticks::every(LOOK, &shutdown);
+        while ticks.next().await {
+            let now = changed_at(&self.path);
+            if now == seen {
+                continue;
+            }
+            seen = now;
+            match read(&self.path) {
+                Ok(known) => {
+                    tracing::info!(keys = known.len(), "the API keys were reread");
+                    *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(%error, "the API keys can't be reread, the old ones stay");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, headers: &HeaderMap, wanted: Scope) -> Result<(), ApiError> {
+        let key = bearer(headers).ok_or(ApiError::Unauthorized)?;
+        // Compared by hash: how long that takes says nothing of the key.
+        let hash: Hash = Sha256::digest(key).into();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&hash) {
+            None => Err(ApiError::Unauthorized),
+            Some(scope) if *scope == wanted || *scope == Scope::Admin => Ok(()),
+            Some(_) => Err(ApiError::Forbidden(wanted.name())),
+        }
+    }
+}
+
+/// Lets through who has a key of the scope.
+pub(crate) async fn require(
+    State((keys, scope)): State<(Keys, Scope)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    keys.check(request.headers(), scope)?;
+    Ok(next.run(request).await)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| key.trim_start_matches(' '))
+}
+
+fn changed_at(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+fn read(path: &Path) -> anyhow::Result<Known> {
+    let text = std::fs::read_to_string(path).context("read the file of API keys")?;
+    parse(&text).with_context(|| format!("read the API keys of {}", path.display()))
+}
+
+fn parse(text: &str) -> anyhow::Result<Known> {
+    let mut known = Known::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (hash, scope) = parse_line(line).with_context(|| format!("line {number}"))?;
+        if known.insert(hash, scope).is_some() {
+            bail!("line {number}: the same key stands above");
+        }
+    }
+    Ok(known)
+}
+
+fn parse_line(line: &str) -> anyhow::Result<(Hash, Scope)> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [_name, scope, hash] = words[..] else {
+        bail!("a line is a name, a scope and a SHA-256");
+    };
+    let scope = match scope {
+        "write" => Scope::Write,
+        "read" => Scope::Read,
+        "admin" => Scope::Admin,
+        _ => bail!("the scope is write, read or admin"),
+    };
+    let hash = unhex(hash).ok_or_else(|| anyhow!("the SHA-256 is 64 hexadecimal digits"))?;
+    Ok((hash, scope))
+}
+
+fn unhex(text: &str) -> Option<Hash> {
+    if text.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digit = |at: usize| char::from(digits[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    /// The SHA-256 of "secret".
+    const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+    fn keys(text: &str) -> Keys {
+        Keys {
+            path: PathBuf::new(),
+            known: Arc::new(RwLock::new(parse(text).unwrap())),
+        }
+    }
+
+    fn check(keys: &Keys, authorization: &str, scope: Scope) -> Result<(), ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(authorization).unwrap());
+        keys.check(&headers, scope)
+    }
+
+    #[test]
+    fn a_key_is_good_for_its_scope_and_admin_for_all() {
+        let reader = keys(&format!("# who\n\n grafana read {SECRET}\n"));
+        assert_eq!(check(&reader, "Bearer secret", Scope::Read), Ok(()));
+        assert_eq!(check(&reader, "bearer  secret", Scope::Read), Ok(()));
+        let forbidden = Err(ApiError::Forbidden("write"));
+        assert_eq!(check(&reader, "Bearer secret", Scope::Write), forbidden);
+        for wrong in [
+            "Bearer",
+            "Bearer other",
+            "Basic secret",
+            "secret",
+            "Bearer secret ",
+        ] {
+            assert_eq!(
+                check(&reader, wrong, Scope::Read),
+                Err(ApiError::Unauthorized),
+                "{wrong}"
+            );
+        }
+        let nobody = reader.check(&HeaderMap::new(), Scope::Read);
+        assert_eq!(nobody, Err(ApiError::Unauthorized));
+        let admin = keys(&format!("me admin {}", SECRET.to_uppercase()));
+        for scope in [Scope::Read, Scope::Write, Scope::Admin] {
+            assert_eq!(check(&admin, "Bearer secret", scope), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_meant_is_named() {
+        for (text, expected) in [
+            ("me", "line 1: a line is a name, a scope"),
+            (&format!("\nme root {SECRET}")[..], "line 2: the scope is"),
+            ("me read abc", "64 hexadecimal"),
+            (&format!("me read {}", "x".repeat(64)), "64 hexadecimal"),
+            (&format!("a read {SECRET}\nb read {SECRET}"), "stands above"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains(&SECRET[..8]), "{error}");
+        }
+    }
+}

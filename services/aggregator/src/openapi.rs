@@ -1,0 +1,91 @@
+//! The description of the HTTP interface: generated from the handlers, shown as a page.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use axum::Router;
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, Info, License, OpenApi, SecurityRequirement};
+
+use crate::gateway;
+
+/// Only what the page itself brings may run, and it may ask only where it came from.
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+     script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'";
+
+/// The document, as JSON.
+pub fn document() -> String {
+    let mut api: OpenApi = gateway::describe();
+    let mut info = Info::new("Sekali", lifecycle::process::VERSION);
+    info.description = Some(
+        "A log and event aggregator: every event that was acknowledged is stored once, and \
+         only once, however often it was sent."
+            .into(),
+    );
+    info.license = Some(License::new("Apache-2.0"));
+    api.info = info;
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    let components = api
+        .components
+        .take()
+        .unwrap_or_else(|| ComponentsBuilder::new().build());
+    api.components = Some(
+        ComponentsBuilder::from(components)
+            .security_scheme("key", bearer)
+            .build(),
+    );
+    // Either a key or, where there is no file of keys, nothing.
+    let key = SecurityRequirement::new("key", std::iter::empty::<String>());
+    api.security = Some(vec![SecurityRequirement::default(), key]);
+    let mut text = api
+        .to_pretty_json()
+        .expect("texts and numbers can be written");
+    text.push('\n');
+    text
+}
+
+/// Writes the document to standard output.
+pub fn print() -> ExitCode {
+    match std::io::stdout().write_all(document().as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+pub(crate) fn router() -> Router {
+    let text = document();
+    Router::new()
+        .route(
+            "/openapi.json",
+            get(async move || ([(CONTENT_TYPE, "application/json")], text)),
+        )
+        .route("/docs", get(docs))
+}
+
+async fn docs() -> Response {
+    let page = Html(include_str!("docs.html"));
+    ([(CONTENT_SECURITY_POLICY, POLICY)], page).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_says_what_it_is_and_what_it_answers() {
+        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let mut operations = 0;
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                operations += 1;
+                assert!(operation["summary"].is_string(), "{method} {path}");
+                assert!(operation["responses"].is_object(), "{method} {path}");
+            }
+        }
+        assert_eq!(operations, 11);
+    }
+}

@@ -1,0 +1,184 @@
+//! What a worker does besides: migrations, checks, housekeeping, alarms.
+
+use std::time::Duration;
+
+use broker::{Broker, Depth};
+use lifecycle::{Backoff, CancellationToken, Process, Readiness, Ticks, backoff};
+use store::Store;
+
+use crate::metrics::Metrics;
+use crate::now;
+
+/// How often the queue and the store are asked whether they are well.
+const CHECK: Duration = Duration::from_secs(2);
+
+/// How often old identities and deleted topics are looked for.
+const HOUSEKEEPING: Duration = Duration::from_mins(1);
+
+/// How often the queue's counters are compared with what it holds.
+const AUDIT: Duration = Duration::from_secs(10);
+
+/// Starts the tasks; `migrated` is cancelled once the schema is up to date.
+pub(crate) fn start(
+    process: &Process,
+    store: &Store,
+    broker: &Broker,
+    metrics: &Metrics,
+    migrated: &CancellationToken,
+) {
+    let shutdown = || process.shutdown.clone();
+    process.tasks.spawn(
+        "migrate",
+        migrate(store.clone(), migrated.clone(), shutdown()),
+    );
+    let check = check(
+        store.clone(),
+        broker.clone(),
+        process.readiness.clone(),
+        shutdown(),
+    );
+    process.tasks.spawn("check", check);
+    let housekeep = housekeep(store.clone(), migrated.clone(), shutdown());
+    process.tasks.spawn("housekeep", housekeep);
+    let audit = audit(broker.clone(), metrics.clone(), shutdown());
+    process.tasks.spawn("audit", audit);
+}
+
+/// Migrates, trying on until it succeeds.
+async fn migrate(
+    store: Store,
+    migrated: CancellationToken,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut backoff = Backoff::new(CHECK / 10, CHECK, backoff::seed());
+    while let Err(error) = store.migrate().await {
+        tracing::warn!(%error, "can't migrate the store yet");
+        if !backoff.pause(&shutdown).await {
+            return Ok(());
+        }
+    }
+    tracing::info!("the schema is up to date");
+    migrated.cancel();
+    shutdown.cancelled().await;
+    Ok(())
+}
+
+async fn check(
+    store: Store,
+    broker: Broker,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut ticks = Ticks::every(CHECK, &shutdown);
+    while ticks.next().await {
+        let queue = broker.check().await;
+        readiness.set("queue", queue.map_err(|error| error.to_string()));
+        let store = store.check().await;
+        readiness.set("store", store.map_err(|error| error.to_string()));
+    }
+    Ok(())
+}
+
+async fn housekeep(
+    store: Store,
+    migrated: CancellationToken,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    shutdown.run_until_cancelled(migrated.cancelled()).await;
+    let mut ticks = Ticks::every(HOUSEKEEPING, &shutdown);
+    while ticks.next().await {
+        keep_house(&store, &shutdown).await;
+    }
+    Ok(())
+}
+
+/// A step after another, until there is no more to do.
+async fn keep_house(store: &Store, shutdown: &CancellationToken) {
+    loop {
+        match store.housekeep(now()).await {
+            Ok(true) if !shutdown.is_cancelled() => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "can't keep house in the store");
+                return;
+            }
+        }
+    }
+}
+
+async fn audit(
+    broker: Broker,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut ticks = Ticks::every(AUDIT, &shutdown);
+    while ticks.next().await {
+        // A queue that can't be asked is the check's to report.
+        let Ok(depth) = broker.depth().await else {
+            continue;
+        };
+        metrics.queue_lost.set(lost(&depth));
+        for alarm in alarms(&depth) {
+            tracing::error!(?depth, "{alarm}");
+        }
+    }
+    Ok(())
+}
+
+/// Events that an empty queue still counts.
+fn lost(depth: &Depth) -> i64 {
+    if depth.entries == 0 {
+        depth.events_in - depth.events_out
+    } else {
+        0
+    }
+}
+
+/// What the counters say that must not be.
+fn alarms(depth: &Depth) -> Vec<&'static str> {
+    let mut alarms = Vec::new();
+    if lost(depth) != 0 {
+        alarms.push("the queue is empty, but not all that was counted in was counted out");
+    }
+    if let Some(lag) = depth.lag
+        && depth.entries > lag + depth.pending
+    {
+        alarms.push("the queue holds entries that no worker will be given");
+    }
+    alarms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_and_hidden_entries_are_alarms_and_a_backlog_is_none() {
+        let healthy = Depth {
+            entries: 5,
+            events_in: 100,
+            events_out: 50,
+            pending: 2,
+            lag: Some(3),
+            ..Depth::default()
+        };
+        assert_eq!(alarms(&healthy), Vec::<&str>::new());
+        let unknown = Depth {
+            lag: None,
+            ..healthy
+        };
+        assert_eq!(alarms(&unknown), Vec::<&str>::new());
+        let hidden = Depth {
+            lag: Some(2),
+            ..healthy
+        };
+        assert_eq!(alarms(&hidden).len(), 1);
+        let lost = Depth {
+            entries: 0,
+            pending: 0,
+            lag: Some(0),
+            ..healthy
+        };
+        assert_eq!((alarms(&lost).len(), super::lost(&lost)), (1, 50));
+    }
+}
