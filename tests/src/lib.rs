@@ -1,1 +1,40 @@
-//! stub
+//! The harness: real servers, real processes, and verbs.
+//!
+//! [`Sekali`] is what a test starts and asks; [`servers`] runs PostgreSQL and Redis for it;
+//! [`Program`] is one process of ours. Nothing is mocked, and nothing sleeps: what takes
+//! time is waited for with [`until`]. Whatever is started ends with the test, or, should
+//! the tests themselves be killed, a moment after them (see `reaper`).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that can't go on says where"
+)]
+
+mod program;
+mod reaper;
+mod sekali;
+pub mod servers;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+pub use program::Program;
+pub use sekali::{Answer, Sekali};
+
+/// How long anything may take. On a busy machine some things take seconds; what takes
+/// longer than this does not happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds; a test that waits for too long fails and says for what.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut look = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        look.tick().await;
+        if condition().await {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: it does not come true");
+    }
+}

@@ -1,0 +1,203 @@
+//! One process, of ours or a server.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use serde_json::Value;
+
+use crate::{reaper, until};
+
+/// Log lines that are kept, to be shown if the test fails.
+const KEPT: usize = 200;
+
+/// A process that ends with the value.
+pub struct Program {
+    name: String,
+    child: Child,
+    status: Option<ExitStatus>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: VecDeque<String>,
+    listening: Vec<(String, SocketAddr)>,
+}
+
+impl Program {
+    /// Starts a program of ours, with its log as JSON.
+    pub fn start(binary: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binaries().join(binary));
+        command
+            .args(arguments)
+            .args(["--log-format", "json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        Self::spawn(binary, &mut command)
+    }
+
+    /// Starts any program.
+    pub fn spawn(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {name}: {error}"));
+        reaper::kill(&child);
+        let log = Arc::new(Mutex::new(Log::default()));
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    log.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .take(line);
+                }
+            });
+        }
+        Self {
+            name: name.to_owned(),
+            child,
+            status: None,
+            log,
+        }
+    }
+
+    /// Where it listens, once it has said so: `http` or `admin`.
+    pub async fn address(&mut self, name: &str) -> SocketAddr {
+        let mut found = None;
+        until(&format!("{} listens on {name}", self.name), async || {
+            assert!(!self.has_ended(), "{} ended: {}", self.name, self.log());
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            found = log
+                .listening
+                .iter()
+                .find(|(listener, _)| listener == name)
+                .map(|(_, address)| *address);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// What it logged last.
+    pub fn log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        if self.status.is_none() {
+            let _ = self.child.kill();
+            self.status = self.child.wait().ok();
+            reaper::spare(&self.child);
+        }
+    }
+
+    /// A signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success(), "send {name} to {}", self.name);
+    }
+
+    /// SIGTERM, and the status with which it ends.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let what = format!("{} ends", self.name);
+        until(&what, async || self.has_ended()).await;
+        self.status.unwrap()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().unwrap();
+            if self.status.is_some() {
+                reaper::spare(&self.child);
+            }
+        }
+        self.status.is_some()
+    }
+
+    /// What it holds in memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            if !log.is_empty() {
+                println!("--- {} said last:\n{log}", self.name);
+            }
+        }
+        self.kill();
+    }
+}
+
+impl Log {
+    fn take(&mut self, line: String) {
+        if let Ok(said) = serde_json::from_str::<Value>(&line)
+            && said["message"] == "listening"
+            && let (Some(name), Some(address)) = (said["name"].as_str(), said["addr"].as_str())
+            && let Ok(address) = address.parse()
+        {
+            self.listening.push((name.to_owned(), address));
+        }
+        self.lines.push_back(line);
+        if self.lines.len() > KEPT {
+            self.lines.pop_front();
+        }
+    }
+}
+
+/// Where our programs are, built if they are not up to date: cargo builds them for the
+/// tests of their own packages only.
+pub fn binaries() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let here = std::env::current_exe().unwrap();
+            let deps = here.parent().unwrap();
+            let directory = if deps.ends_with("deps") {
+                deps.parent().unwrap()
+            } else {
+                deps
+            };
+            let mut build = Command::new(env!("CARGO"));
+            build.args(["build", "--quiet", "--workspace", "--bins"]);
+            build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+            if directory.ends_with("release") {
+                build.arg("--release");
+            }
+            assert!(build.status().unwrap().success(), "build the programs");
+            directory.to_owned()
+        })
+        .clone()
+}

@@ -1,0 +1,55 @@
+//! What ends everything that the tests have started, should they end without doing so.
+//!
+//! A shell reads what is to be ended from a pipe that only this process writes to. However
+//! this process ends, the pipe ends with it, and the shell does its work.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+const SCRIPT: &str = r#"
+trap '' INT TERM
+while read -r verb what; do
+    case $verb in
+        kill) pids="$pids $what" ;;
+        spare) pids=$(printf '%s' "$pids" | tr ' ' '\n' | grep -vx "$what" | tr '\n' ' ') ;;
+        remove) paths="$paths $what" ;;
+    esac
+done
+for pid in $pids; do kill -CONT "$pid"; kill -QUIT "$pid"; done
+sleep 0.3
+for pid in $pids; do kill -KILL "$pid"; done
+[ -z "$paths" ] || rm -rf $paths
+"#;
+
+static REAPER: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
+    let mut shell = Command::new("sh")
+        .args(["-c", SCRIPT])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell");
+    Mutex::new(shell.stdin.take().expect("it is piped"))
+});
+
+/// Ends this process when the tests end.
+pub(crate) fn kill(child: &Child) {
+    tell(&format!("kill {}", child.id()));
+}
+
+/// This process has ended; its number may be another's by now.
+pub(crate) fn spare(child: &Child) {
+    tell(&format!("spare {}", child.id()));
+}
+
+/// Removes this directory when the tests end. Its name has no spaces.
+pub(crate) fn remove(path: &Path) {
+    tell(&format!("remove {}", path.display()));
+}
+
+fn tell(line: &str) {
+    let mut stdin = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    writeln!(stdin, "{line}").expect("the reaper lives as long as the tests");
+}

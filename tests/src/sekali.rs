@@ -1,0 +1,295 @@
+//! A whole Sekali, to start and to ask.
+
+use std::net::SocketAddr;
+
+use reqwest::Client;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::servers::{self, Redis};
+use crate::{Program, until};
+
+/// An installation. Everything in it ends with the value.
+pub struct Sekali {
+    gateways: Vec<Gateway>,
+    workers: Vec<Program>,
+    redis: Option<Redis>,
+    database: String,
+    /// What gateways are told besides.
+    flags: Vec<String>,
+    client: Client,
+    _directory: Option<TempDir>,
+}
+
+struct Gateway {
+    program: Program,
+    address: SocketAddr,
+}
+
+/// What a gateway answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body, which is JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
+    }
+
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The body, after a look at the status.
+    pub fn ok(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.json()
+    }
+}
+
+impl Sekali {
+    /// One gateway over an SQLite file.
+    pub async fn embedded() -> Self {
+        Self::embedded_with(&[]).await
+    }
+
+    /// The same, with flags.
+    pub async fn embedded_with(flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let database = format!("sqlite://{}", directory.path().join("sekali.db").display());
+        Self::start(database, None, 0, flags, Some(directory)).await
+    }
+
+    /// One gateway that writes to PostgreSQL.
+    pub async fn direct() -> Self {
+        Self::start(servers::database().await, None, 0, &[], None).await
+    }
+
+    /// One gateway and so many workers, with Redis between them and PostgreSQL.
+    pub async fn full(workers: usize) -> Self {
+        Self::full_with(workers, &[]).await
+    }
+
+    /// The same, with flags for the gateway.
+    pub async fn full_with(workers: usize, flags: &[&str]) -> Self {
+        let redis = Redis::start().await;
+        let database = servers::database().await;
+        Self::start(database, Some(redis), workers, flags, None).await
+    }
+
+    /// The embedded and the full one, with flags for the gateway: for what must be the
+    /// same in both.
+    pub async fn of_each_kind_with(flags: &[&str]) -> [Self; 2] {
+        let embedded = Self::embedded_with(flags).await;
+        [embedded, Self::full_with(1, flags).await]
+    }
+
+    /// The same without flags.
+    pub async fn of_each_kind() -> [Self; 2] {
+        Self::of_each_kind_with(&[]).await
+    }
+
+    async fn start(
+        database: String,
+        redis: Option<Redis>,
+        workers: usize,
+        flags: &[&str],
+        directory: Option<TempDir>,
+    ) -> Self {
+        let mut sekali = Self {
+            gateways: Vec::new(),
+            workers: Vec::new(),
+            redis,
+            database,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            client: Client::new(),
+            _directory: directory,
+        };
+        for number in 0..workers {
+            sekali.add_worker(&format!("worker-{number}"));
+        }
+        sekali.add_gateway().await;
+        sekali
+    }
+
+    /// Starts another gateway, and waits until it is ready. The verbs ask the first.
+    pub async fn add_gateway(&mut self) {
+        let url = self.redis.as_ref().map(Redis::url);
+        let mut arguments = vec!["--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
+        arguments.extend(["--database-url", &self.database]);
+        if let Some(url) = &url {
+            arguments.extend(["--broker-url", url]);
+        }
+        arguments.extend(self.flags.iter().map(String::as_str));
+        let mut program = Program::start("sekali-aggregator", &arguments);
+        let address = program.address("http").await;
+        let url = format!("http://{address}/readyz");
+        until("the gateway is ready", async || {
+            assert!(!program.has_ended(), "it ended: {}", program.log());
+            matches!(self.client.get(&url).send().await, Ok(answer) if answer.status() == 200)
+        })
+        .await;
+        self.gateways.push(Gateway { program, address });
+    }
+
+    /// Starts another worker.
+    pub fn add_worker(&mut self, name: &str) {
+        let url = self.redis.as_ref().expect("workers need a queue").url();
+        let arguments = [
+            "--admin-addr",
+            "127.0.0.1:0",
+            "--database-url",
+            &self.database,
+            "--broker-url",
+            &url,
+            "--name",
+            name,
+            "--claim-idle-ms",
+            "1000",
+        ];
+        self.workers
+            .push(Program::start("sekali-worker", &arguments));
+    }
+
+    /// Ends every process of ours politely and starts as many again; the servers stay.
+    pub async fn restart_everything(&mut self) {
+        let (gateways, workers) = (self.gateways.len(), self.workers.len());
+        let programs = self.gateways.drain(..).map(|gateway| gateway.program);
+        for mut program in programs.chain(self.workers.drain(..)) {
+            let status = program.terminate().await;
+            assert!(status.success(), "{status}: {}", program.log());
+        }
+        for number in 0..workers {
+            self.add_worker(&format!("worker-{number}"));
+        }
+        for _ in 0..gateways {
+            self.add_gateway().await;
+        }
+    }
+
+    /// Whether there is a queue.
+    pub fn is_full(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// A gateway's process.
+    pub fn gateway(&mut self, number: usize) -> &mut Program {
+        &mut self.gateways[number].program
+    }
+
+    /// A worker's process.
+    pub fn worker(&mut self, number: usize) -> &mut Program {
+        &mut self.workers[number]
+    }
+
+    /// The Redis between them.
+    pub fn redis(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("there is a queue")
+    }
+
+    /// The address of the database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The address of a gateway.
+    pub fn address(&self, number: usize) -> SocketAddr {
+        self.gateways[number].address
+    }
+
+    /// The address of a path on the first gateway.
+    pub fn url(&self, path: &str) -> String {
+        self.url_of(0, path)
+    }
+
+    /// The address of a path on a gateway.
+    pub fn url_of(&self, gateway: usize, path: &str) -> String {
+        format!("http://{}{path}", self.address(gateway))
+    }
+
+    /// A client to ask with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn ask(&self, request: reqwest::RequestBuilder) -> Answer {
+        let answer = request.send().await.unwrap();
+        Answer {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            body: answer.text().await.unwrap(),
+        }
+    }
+
+    /// GET of a path.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask(self.client.get(self.url(path))).await
+    }
+
+    /// POST of JSON to `/publish`.
+    pub async fn publish(&self, events: &Value) -> Answer {
+        self.publish_bytes("", "application/json", events.to_string())
+            .await
+    }
+
+    /// POST of JSON to `/publish?ack=stored`.
+    pub async fn store(&self, events: &Value) -> Answer {
+        self.publish_bytes("?ack=stored", "application/json", events.to_string())
+            .await
+    }
+
+    /// POST of bytes to `/publish`, with a query.
+    pub async fn publish_bytes(
+        &self,
+        query: &str,
+        kind: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let request = self.client.post(self.url(&format!("/publish{query}")));
+        self.ask(request.header("content-type", kind).body(body))
+            .await
+    }
+
+    /// The statistics.
+    pub async fn stats(&self) -> Value {
+        self.get("/stats").await.ok()
+    }
+
+    /// What a query lists.
+    pub async fn events(&self, query: &str) -> Vec<Value> {
+        let page = self.get(&format!("/events{query}")).await.ok();
+        page.as_array().unwrap().clone()
+    }
+
+    /// Waits until the queue is empty; then the books must balance.
+    pub async fn settled(&self) -> Value {
+        let mut stats = Value::Null;
+        until("the queue is empty", async || {
+            // Just started, it may not have its tables yet.
+            let answer = self.get("/stats").await;
+            stats = answer.json();
+            answer.status == 200 && stats["queue_depth"] == 0
+        })
+        .await;
+        let count = |name: &str| stats[name].as_i64().unwrap();
+        assert_eq!(
+            count("received"),
+            count("unique_processed") + count("duplicate_dropped") + count("buried"),
+            "{stats}"
+        );
+        stats
+    }
+}

@@ -1,0 +1,164 @@
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::{find, free_port};
+use crate::{Program, reaper, until};
+
+/// A PostgreSQL with its data in a directory of its own.
+pub struct Postgres {
+    directory: TempDir,
+    port: u16,
+    settings: Vec<String>,
+    program: Program,
+}
+
+/// The address of a new, empty database on the server that all tests share.
+pub async fn database() -> String {
+    static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+    // Nothing here outlives the tests, so that syncing would only cost time.
+    let unsynced = &["fsync=off", "full_page_writes=off"];
+    let server = SHARED.get_or_init(|| Postgres::start(unsynced)).await;
+    reaper::remove(server.directory.path());
+    server.database().await
+}
+
+/// Runs statements on a database.
+pub async fn execute(url: &str, statements: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+}
+
+impl Postgres {
+    /// Makes and starts one with these settings, and waits until it answers.
+    pub async fn start(settings: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let user = server_user();
+        if let Some((user, group)) = user {
+            std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
+        }
+        let made = command("initdb")
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8"])
+            .args(["--locale=C", "--no-sync", "--pgdata"])
+            .arg(directory.path().join("data"))
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let port = free_port();
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
+        let program = spawn(&directory, port, &settings);
+        let server = Self {
+            directory,
+            port,
+            settings,
+            program,
+        };
+        server.answers().await;
+        server
+    }
+
+    /// The address of a new, empty database.
+    pub async fn database(&self) -> String {
+        let name = format!("sekali_{}", uuid::Uuid::new_v4().simple());
+        execute(&self.url("postgres"), &format!("CREATE DATABASE {name}")).await;
+        self.url(&name)
+    }
+
+    /// The process, to kill, stop and continue.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
+    /// Starts it again with the same data on the same port.
+    pub async fn restart(&mut self) {
+        self.program.kill();
+        let lock = self.directory.path().join("data/postmaster.pid");
+        // Its other processes see that it is gone, and end; then a new one may start.
+        until("postgres starts again", async || {
+            let _ = std::fs::remove_file(&lock);
+            self.program = spawn(&self.directory, self.port, &self.settings);
+            until("postgres is up or gone", async || {
+                PgConnection::connect(&self.url("postgres")).await.is_ok()
+                    || self.program.has_ended()
+            })
+            .await;
+            !self.program.has_ended()
+        })
+        .await;
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    async fn answers(&self) {
+        let url = self.url("postgres");
+        until("postgres answers", async || {
+            PgConnection::connect(&url).await.is_ok()
+        })
+        .await;
+    }
+}
+
+fn spawn(directory: &TempDir, port: u16, settings: &[String]) -> Program {
+    let mut command = command("postgres");
+    command
+        .arg("-D")
+        .arg(directory.path().join("data"))
+        .args(["-p", &port.to_string()])
+        .args(["-c", "listen_addresses=127.0.0.1"])
+        .args(["-c", "unix_socket_directories="])
+        .args(["-c", "max_connections=200"])
+        .stderr(Stdio::null());
+    for setting in settings {
+        command.args(["-c", setting]);
+    }
+    Program::spawn("postgres", &mut command)
+}
+
+fn command(program: &str) -> Command {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .collect();
+    versions.sort();
+    let mut command = Command::new(find(program, &versions));
+    // A directory that the other user may be in.
+    command.current_dir("/").stdout(Stdio::null());
+    if let Some((user, group)) = server_user() {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+/// PostgreSQL refuses to run as root: the user for it, then.
+fn server_user() -> Option<(u32, u32)> {
+    let me = std::fs::metadata("/proc/self").ok()?;
+    if std::os::unix::fs::MetadataExt::uid(&me) != 0 {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let ids = |name: &str| {
+        let line = users
+            .lines()
+            .find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    ids("postgres").or_else(|| ids("nobody"))
+}
