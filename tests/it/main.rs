@@ -6,5 +6,7 @@
     reason = "a test that can't go on says where"
 )]
 
+mod contract;
 mod path;
+mod promise;
 mod store;

@@ -191,7 +191,14 @@ pub fn binaries() -> PathBuf {
                 deps
             };
             let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "--quiet", "--workspace", "--bins"]);
+            build.args([
+                "build",
+                "--quiet",
+                "--bin",
+                "sekali-aggregator",
+                "--bin",
+                "sekali-worker",
+            ]);
             build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             if directory.ends_with("release") {
                 build.arg("--release");

@@ -89,6 +89,12 @@ impl Sekali {
         Self::start(database, Some(redis), workers, flags, None).await
     }
 
+    /// The same over a database of the test's own.
+    pub async fn full_over(database: String, workers: usize) -> Self {
+        let redis = Redis::start().await;
+        Self::start(database, Some(redis), workers, &[], None).await
+    }
+
     /// The embedded and the full one, with flags for the gateway: for what must be the
     /// same in both.
     pub async fn of_each_kind_with(flags: &[&str]) -> [Self; 2] {
@@ -121,6 +127,11 @@ impl Sekali {
             sekali.add_worker(&format!("worker-{number}"));
         }
         sekali.add_gateway().await;
+        // With a queue a gateway is ready before its store is.
+        until("the tables are there", async || {
+            sekali.get("/stats").await.status == 200
+        })
+        .await;
         sekali
     }
 
@@ -177,6 +188,17 @@ impl Sekali {
         for _ in 0..gateways {
             self.add_gateway().await;
         }
+    }
+
+    /// Sends a signal to the first gateway.
+    pub fn signal_gateway(&self, signal: &str) {
+        self.gateways[0].program.signal(signal);
+    }
+
+    /// Starts a gateway in place of the first, which has ended.
+    pub async fn replace_gateway(&mut self) {
+        self.gateways.remove(0);
+        self.add_gateway().await;
     }
 
     /// Whether there is a queue.
@@ -278,10 +300,8 @@ impl Sekali {
     pub async fn settled(&self) -> Value {
         let mut stats = Value::Null;
         until("the queue is empty", async || {
-            // Just started, it may not have its tables yet.
-            let answer = self.get("/stats").await;
-            stats = answer.json();
-            answer.status == 200 && stats["queue_depth"] == 0
+            stats = self.stats().await;
+            stats["queue_depth"] == 0
         })
         .await;
         let count = |name: &str| stats[name].as_i64().unwrap();

@@ -13,6 +13,10 @@ use crate::{Event, EventId, Payload, Source, Timestamp, Topic};
 pub(super) type Fault = (Option<&'static str>, String);
 
 pub(super) fn json(text: &str) -> Result<Parsed<'_>, BodyError> {
+    if text.trim_ascii().is_empty() {
+        let message = "the body is empty; send an event, an array of events, or [] for none";
+        return Err(BodyError::Malformed(message.into()));
+    }
     let body: &RawValue = serde_json::from_str(text)
         .map_err(|error| BodyError::Malformed(format!("the body is not JSON: {error}")))?;
     let items = match kind(body) {
