@@ -49,11 +49,13 @@ fn of(failure: Failure) -> AppendError {
     }
 }
 
-/// The transaction is discarded as a whole; why, each of its commands says.
+/// The transaction is discarded as a whole; why, each of its commands says, or, if they
+/// were taken and the memory filled meanwhile, the words of the EXEC's own refusal.
 fn is_full(error: &RedisError) -> bool {
     let errors = error.clone().into_server_errors();
-    error.code() == Some("OOM")
-        || errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "OOM"))
+    let refused =
+        error.code() == Some("EXECABORT") && error.detail().is_some_and(|why| why.contains("OOM"));
+    refused || errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "OOM"))
 }
 
 /// Refusals that come before a transaction runs. Any other may be of one command in it.
@@ -73,4 +75,38 @@ fn nothing_was_done(error: &RedisError) -> bool {
         "BUSY",
     ];
     error.code().is_some_and(|code| BEFORE.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(answer: &str) -> AppendError {
+        let answer = format!("-{answer}\r\n");
+        let value = redis::parse_redis_value(answer.as_bytes()).unwrap();
+        of(Failure::Refused(value.extract_error().unwrap_err()))
+    }
+
+    #[test]
+    fn only_what_surely_did_nothing_is_called_unavailable() {
+        let at_exec = "EXECABORT Transaction discarded because of: OOM command not allowed";
+        for full in ["OOM command not allowed", at_exec] {
+            assert!(matches!(refused(full), AppendError::Full), "{full}");
+        }
+        for nothing in [
+            "EXECABORT Transaction discarded because of previous errors.",
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "MISCONF Errors writing to the AOF file",
+            "NOAUTH Authentication required.",
+        ] {
+            let error = refused(nothing);
+            assert!(matches!(error, AppendError::Unavailable(_)), "{nothing}");
+        }
+        // Of one command in a transaction that ran.
+        for unknown in ["WRONGTYPE Operation against a key", "ERR not an integer"] {
+            let error = refused(unknown);
+            assert!(matches!(error, AppendError::OutcomeUnknown(_)), "{unknown}");
+        }
+    }
 }

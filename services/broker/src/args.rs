@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use redis::Client;
+use redis::{Client, IntoConnectionInfo as _};
+
+use crate::link;
 
 /// The settings of a queue besides its address.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,7 +47,8 @@ impl FromStr for BrokerUrl {
         if !text.starts_with("redis://") && !text.starts_with("rediss://") {
             return Err("a queue's address starts with redis:// or rediss://".into());
         }
-        Client::open(text)
+        text.into_connection_info()
+            .and_then(link::client)
             .map(Self)
             .map_err(|error| format!("not an address such as redis://host:6379: {error}"))
     }
@@ -70,9 +73,11 @@ mod tests {
             "localhost:6379",
             "http://localhost",
             "redis://h:port:port",
+            "redis://:hunter2@h/database",
         ] {
             let error = wrong.parse::<BrokerUrl>().unwrap_err();
             assert!(error.contains("redis://"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

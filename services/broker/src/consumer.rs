@@ -6,11 +6,16 @@
 //! though only by one whose own last commit succeeded: in an outage of the store workers
 //! would else pass entries around until it ends.
 
+mod pace;
+pub(crate) mod scripts;
+
 use std::time::{Duration, Instant};
 
 use event::Batch;
 use redis::{Cmd, RedisError, Value};
 
+use self::pace::Pace;
+use self::scripts::{ACKNOWLEDGE, CREATE_GROUP, FORGET};
 use crate::entry::{self, Read};
 use crate::link::{Link, RESPONSE_TIMEOUT};
 use crate::{Broker, BrokerError, GROUP};
@@ -18,16 +23,8 @@ use crate::{Broker, BrokerError, GROUP};
 /// The longest time that one read blocks.
 const MAX_BLOCK: Duration = Duration::from_secs(2);
 
-/// Entries of one read. With the largest entries that gateways make it is 32 MiB, once;
-/// then reads get shorter.
-pub(crate) const MAX_COUNT: usize = 128;
-
-/// What is aimed at for one read, and where a delivery is full, in bytes.
-const READ_BYTES: usize = 4 * 1024 * 1024;
+/// Where a delivery is full, in bytes.
 const FULL_BYTES: usize = 8 * 1024 * 1024;
-
-/// What is expected of entries until some were seen, in bytes: the most that gateways join.
-const LARGE_ENTRY: usize = 256 * 1024;
 
 /// After an entry of a later version nothing is claimed for so long: whoever claims it
 /// takes it from a worker that may be recording it.
@@ -70,8 +67,7 @@ pub struct Consumer {
     committed: bool,
     claim: Claim,
     forget_at: Instant,
-    /// What entries have been like lately, in bytes.
-    entry_bytes: usize,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -107,7 +103,7 @@ impl Consumer {
                 cursor: START.into(),
             },
             forget_at: now + FORGET_EVERY,
-            entry_bytes: LARGE_ENTRY,
+            pace: Pace::default(),
         }
     }
 
@@ -120,20 +116,18 @@ impl Consumer {
         target_events: usize,
         wait: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {
-        while let Some(after) = self.unread.clone() {
-            let found = self.read_unread(after).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
+        let found = self.read_unread(target_events).await?;
+        if !found.is_empty() {
+            return Ok(found);
         }
         if self.committed && Instant::now() >= self.claim.next_at {
-            let found = self.claim_from_others().await?;
+            let found = self.claim_from_others(target_events).await?;
             if !found.is_empty() {
                 return Ok(found);
             }
         }
         if Instant::now() >= self.forget_at {
-            self.forget_consumers().await?;
+            self.forget_consumers().await;
         }
         self.read_new(target_events, wait.min(MAX_BLOCK)).await
     }
@@ -146,6 +140,9 @@ impl Consumer {
     /// Acknowledges entries whose events are committed, and removes them. Returns how many
     /// were still there: one that somebody else acknowledged is not counted twice.
     pub async fn acknowledge(&self, entries: &[EntryId]) -> Result<u64, BrokerError> {
+        if entries.is_empty() {
+            return Ok(0);
+        }
         let mut command = redis::cmd("EVAL");
         command
             .arg(ACKNOWLEDGE)
@@ -161,11 +158,26 @@ impl Consumer {
         Ok(deleted.map_err(RedisError::from)?)
     }
 
-    async fn read_unread(&mut self, after: String) -> Result<Vec<Delivery>, BrokerError> {
-        let (entries, _) = self.read(Reads::Unread(&after)).await?;
-        // There are no more once a read finds none.
-        self.unread = entries.last().map(|(id, _)| id.clone());
-        self.sort_out(entries).await
+    async fn read_unread(&mut self, target_events: usize) -> Result<Vec<Delivery>, BrokerError> {
+        let mut found = Vec::new();
+        // Kept only with what was found: whoever drops this while it waits has not seen it.
+        let mut unread = self.unread.clone();
+        while let Some(after) = &unread {
+            let Some(room) = room(&found, target_events) else {
+                break;
+            };
+            let entries = match self.read(Reads::Unread(after), room).await {
+                Ok((entries, _)) => entries,
+                // What came before is not lost with it.
+                Err(_) if !found.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            // There are no more once a read finds none.
+            unread = entries.last().map(|(id, _)| id.clone());
+            found.extend(self.sort_out(entries).await);
+        }
+        self.unread = unread;
+        Ok(found)
     }
 
     async fn read_new(
@@ -174,37 +186,33 @@ impl Consumer {
         block: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {
         let mut found = Vec::new();
-        let (mut events, mut bytes) = (0, 0);
-        let mut block = Some(block);
-        loop {
+        let mut block = (!block.is_zero()).then_some(block);
+        while let Some(room) = room(&found, target_events) {
             // Until its answer is read, what Redis delivers counts as unread.
             self.unread = Some(START.into());
-            let (entries, is_full) = match self.read(Reads::New { block }).await {
+            let (entries, is_full) = match self.read(Reads::New { block }, room).await {
                 Ok(read) => read,
-                // What came before is not lost with it.
-                Err(_) if !found.is_empty() => return Ok(found),
+                Err(_) if !found.is_empty() => break,
                 Err(error) => return Err(error),
             };
             self.unread = None;
-            let sorted = self.sort_out(entries).await?;
-            for delivery in &sorted {
-                events += delivery.batch.events.count() as usize;
-                bytes += delivery.batch.events.as_bytes().len();
-            }
-            found.extend(sorted);
-            if !is_full || events >= target_events || bytes >= FULL_BYTES {
-                return Ok(found);
+            found.extend(self.sort_out(entries).await);
+            if !is_full {
+                break;
             }
             block = None;
         }
+        Ok(found)
     }
 
-    /// Reads entries, and says whether there were as many as were asked for.
+    /// Reads entries, of about so many events, and says whether there were as many entries
+    /// as were asked for.
     async fn read(
         &mut self,
         which: Reads<'_>,
+        events: usize,
     ) -> Result<(Vec<(String, Value)>, bool), BrokerError> {
-        let count = (READ_BYTES / self.entry_bytes.max(1)).clamp(1, MAX_COUNT);
+        let count = self.pace.count(events);
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(&self.name);
         command.arg("COUNT").arg(count);
@@ -230,7 +238,10 @@ impl Consumer {
         Ok((entries, is_full))
     }
 
-    async fn claim_from_others(&mut self) -> Result<Vec<Delivery>, BrokerError> {
+    async fn claim_from_others(
+        &mut self,
+        target_events: usize,
+    ) -> Result<Vec<Delivery>, BrokerError> {
         let mut command = redis::cmd("XAUTOCLAIM");
         command
             .arg(&self.broker.keys.events)
@@ -239,7 +250,7 @@ impl Consumer {
             .arg(millis(self.claim_idle))
             .arg(&self.claim.cursor)
             .arg("COUNT")
-            .arg((READ_BYTES / self.entry_bytes.max(1)).clamp(1, MAX_COUNT));
+            .arg(self.pace.count(target_events));
         // Until its answer is read, what Redis gives counts as unread.
         self.unread = Some(START.into());
         let answer = self.query(&command).await?;
@@ -260,16 +271,16 @@ impl Consumer {
             self.claim.next_at = Instant::now() + self.claim_idle / 2;
         }
         if !entries.is_empty() {
-            tracing::info!(entries = entries.len(), "claimed from another worker");
+            tracing::info!(
+                entries = entries.len(),
+                "claimed what was pending for too long"
+            );
         }
-        self.sort_out(entries).await
+        Ok(self.sort_out(entries).await)
     }
 
     /// Takes entries apart. What is gone is acknowledged, what is of a later version left.
-    async fn sort_out(
-        &mut self,
-        entries: Vec<(String, Value)>,
-    ) -> Result<Vec<Delivery>, BrokerError> {
+    async fn sort_out(&mut self, entries: Vec<(String, Value)>) -> Vec<Delivery> {
         let mut found = Vec::with_capacity(entries.len());
         let mut gone = Vec::new();
         for (id, entry) in entries {
@@ -283,21 +294,16 @@ impl Consumer {
                 None => tracing::error!(entry = id, "not an entry"),
             }
         }
-        if !gone.is_empty() {
-            self.acknowledge(&gone).await?;
+        if let Err(error) = self.acknowledge(&gone).await {
+            // They are found again by whoever reads or claims next.
+            tracing::debug!(%error, "can't acknowledge what is gone");
         }
-        if !found.is_empty() {
-            let size = |delivery: &Delivery| delivery.batch.events.as_bytes().len();
-            let mean = found.iter().map(size).sum::<usize>() / found.len();
-            // Up at once, down by halves: one large entry says that there may be more.
-            self.entry_bytes = mean.max(self.entry_bytes / 2).max(1);
-        }
-        Ok(found)
+        self.pace.saw(&found);
+        found
     }
 
-    /// Removes consumers that are no more, each only if nothing is pending for it: to
-    /// remove one that has would hide its entries for ever.
-    async fn forget_consumers(&mut self) -> Result<(), BrokerError> {
+    /// Removes consumers that are no more. What went wrong does again in ten minutes.
+    async fn forget_consumers(&mut self) {
         self.forget_at = Instant::now() + FORGET_EVERY;
         let mut command = redis::cmd("EVAL");
         command
@@ -306,9 +312,11 @@ impl Consumer {
             .arg(&self.broker.keys.events)
             .arg(GROUP)
             .arg(millis(FORGET_AFTER));
-        let forgotten = self.query(&command).await?;
-        tracing::debug!(?forgotten, "consumers that are no more");
-        Ok(())
+        match self.query(&command).await {
+            Ok(Value::Int(0)) => {}
+            Ok(forgotten) => tracing::info!(?forgotten, "forgot consumers that are no more"),
+            Err(error) => tracing::debug!(%error, "can't forget consumers that are no more"),
+        }
     }
 
     /// Sends a command that needs the group, making it if it is not there: at the first
@@ -336,36 +344,12 @@ impl Consumer {
 /// Before every entry.
 const START: &str = "0-0";
 
-/// In one step, and also when the memory is full: it is what frees it.
-const ACKNOWLEDGE: &str = r"#!lua flags=allow-oom
-local deleted, events = 0, 0
-for i = 2, #ARGV, 2 do
-    redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-    if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then
-        deleted = deleted + 1
-        events = events + ARGV[i + 1]
-    end
-end
-if events > 0 then redis.call('INCRBY', KEYS[2], events) end
-return deleted";
-
-/// From the first entry on: those that came before the group are to be delivered too.
-const CREATE_GROUP: &str = r"#!lua flags=allow-oom
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-if made.err and not string.find(made.err, 'BUSYGROUP') then return made end
-return redis.status_reply('OK')";
-
-pub(crate) const FORGET: &str = r"#!lua flags=allow-oom
-local forgotten = 0
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-    local fields = {}
-    for i = 1, #consumer, 2 do fields[consumer[i]] = consumer[i + 1] end
-    if fields['pending'] == 0 and fields['idle'] > tonumber(ARGV[2]) then
-        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], fields['name'])
-        forgotten = forgotten + 1
-    end
-end
-return forgotten";
+/// How many more events a delivery is to hold. None if it is full.
+fn room(found: &[Delivery], target_events: usize) -> Option<usize> {
+    let (bytes, events) = pace::size(found);
+    let is_full = bytes >= FULL_BYTES || events >= target_events;
+    (!is_full || found.is_empty()).then(|| target_events - events)
+}
 
 /// The entries in `[[stream, [entry, ...]]]`.
 fn entries_of(streams: Value) -> Vec<(String, Value)> {

@@ -4,17 +4,44 @@
 //! append-only file once for all of them. A client that reconnects by itself might send a
 //! command twice; this one fails instead, and the next caller connects.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, Value};
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, Pipeline, ProtocolVersion,
+    RedisError, RedisResult, Value,
+};
 use tokio::sync::Mutex;
 
 /// How long to try to connect. A Redis on the same network takes milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait for an answer: some syncs of a slow disk.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection is silent before the peer is asked whether it is still there: one
+/// that listens sends nothing that could go unanswered.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How all connections are made.
+pub(crate) fn client(info: ConnectionInfo) -> RedisResult<Client> {
+    // Answers of RESP3 have other shapes; an address could ask for it.
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP2);
+    let tcp = TcpSettings::default()
+        // Nagle's algorithm would hold an append back until the one before it is answered.
+        .set_nodelay(true)
+        .set_keepalive(
+            TcpKeepalive::new()
+                .with_time(KEEP_ALIVE)
+                .with_interval(KEEP_ALIVE),
+        );
+    Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))
+}
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -28,6 +55,8 @@ struct Current {
     connection: Option<MultiplexedConnection>,
     /// Which connection it is: a caller that fails late must not give up the next one.
     number: u64,
+    /// When connecting failed last, and why.
+    failed: Option<(Instant, RedisError)>,
 }
 
 impl std::fmt::Debug for Current {
@@ -93,18 +122,40 @@ impl Link {
     }
 
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
+        let asked = Instant::now();
         let mut current = self.current.lock().await;
         if let Some(connection) = &current.connection {
             return Ok((current.number, connection.clone()));
         }
-        let connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&self.config)
-            .await
-            .map_err(Failure::Connect)?;
+        // Who waited while another tried in vain tried with it: one after the other, the
+        // last of a hundred callers would learn of an outage after minutes.
+        if let Some((at, error)) = &current.failed
+            && *at > asked
+        {
+            return Err(Failure::Connect(error.clone()));
+        }
+        let connection = match self.connect().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                current.failed = Some((Instant::now(), error.clone()));
+                return Err(Failure::Connect(error));
+            }
+        };
         current.number += 1;
         current.connection = Some(connection.clone());
         Ok((current.number, connection))
+    }
+
+    /// Connects, and asks for an answer: one who may not even say PING, or while Redis still
+    /// loads, has not sent anything yet.
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let mut connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&self.config)
+            .await?;
+        let pong = connection.req_packed_command(&redis::cmd("PING")).await?;
+        pong.extract_error()?;
+        Ok(connection)
     }
 
     async fn read<T: FromRedisValue>(

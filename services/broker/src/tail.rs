@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use redis::RedisError;
 use redis::aio::PubSubStream;
 
+use crate::link::CONNECT_TIMEOUT;
 use crate::{Broker, BrokerError};
 
 /// The most bytes of events in one message; what is beyond is only counted.
@@ -116,9 +117,15 @@ impl Broker {
 
     /// Listens, on a connection of its own.
     pub async fn listen(&self) -> Result<Listener, BrokerError> {
-        let mut pubsub = self.link.client().get_async_pubsub().await?;
-        pubsub.subscribe(&self.keys.tail).await?;
-        Ok(Listener(pubsub.into_on_message()))
+        let subscribe = async {
+            let mut pubsub = self.link.client().get_async_pubsub().await?;
+            pubsub.subscribe(&self.keys.tail).await?;
+            Ok(Listener(pubsub.into_on_message()))
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, subscribe).await {
+            Ok(listener) => listener,
+            Err(_) => Err(gone(std::io::ErrorKind::TimedOut)),
+        }
     }
 }
 
@@ -127,8 +134,7 @@ impl Listener {
     pub async fn next(&mut self) -> Result<Told, BrokerError> {
         loop {
             let Some(message) = self.0.next().await else {
-                let gone = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-                return Err(RedisError::from(gone).into());
+                return Err(gone(std::io::ErrorKind::ConnectionReset));
             };
             let bytes: Vec<u8> = message.get_payload()?;
             // One of another release is skipped.
@@ -137,4 +143,8 @@ impl Listener {
             }
         }
     }
+}
+
+fn gone(why: std::io::ErrorKind) -> BrokerError {
+    RedisError::from(std::io::Error::from(why)).into()
 }

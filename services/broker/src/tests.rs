@@ -1,98 +1,20 @@
 //! Against a real Redis, which these tests start, fill, kill and start again.
 
+mod redis;
+
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ::redis::Value;
 use event::{Batch, BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp, Topic};
-use redis::Value;
 use uuid::Uuid;
 
-use crate::{AppendError, Args, Broker, Consumer, Delivery, Outgoing, Told};
+use self::redis::{Redis, at, eventually};
+use crate::{AppendError, Broker, Consumer, Delivery, Outgoing, Told};
 
 const WAIT: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(20);
 /// So that nothing is claimed unless a test says so.
-const NEVER: Duration = Duration::from_secs(3600);
-
-struct Redis {
-    directory: tempfile::TempDir,
-    port: u16,
-    child: Child,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let child = spawn(&directory, port);
-        Self {
-            directory,
-            port,
-            child,
-        }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.child = spawn(&self.directory, self.port);
-    }
-
-    fn broker(&self) -> Broker {
-        let url = format!("redis://127.0.0.1:{}", self.port);
-        let args = Args {
-            broker_prefix: "test".into(),
-        };
-        Broker::new(&url.parse().unwrap(), &args)
-    }
-
-    /// A broker that has been heard from.
-    async fn ready(&self) -> Broker {
-        let broker = self.broker();
-        eventually("redis answers", async || broker.check().await.is_ok()).await;
-        broker
-    }
-
-    async fn command(&self, words: &[&str]) -> Value {
-        let mut command = redis::cmd(words[0]);
-        for word in &words[1..] {
-            command.arg(*word);
-        }
-        self.broker().link.query(&command).await.unwrap()
-    }
-}
-
-fn spawn(directory: &tempfile::TempDir, port: u16) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--dir", directory.path().to_str().unwrap()])
-        .args(["--appendonly", "yes", "--appendfsync", "always"])
-        .args(["--save", "", "--maxmemory-policy", "noeviction"])
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed")
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "{what} does not come true");
-        tokio::task::yield_now().await;
-    }
-}
+const NEVER: Duration = Duration::from_hours(1);
 
 fn event(id: &str) -> Event<'static> {
     Event {
@@ -170,23 +92,75 @@ async fn a_delivery_holds_about_as_many_events_as_were_asked_for() {
     let redis = Redis::start();
     let broker = redis.ready().await;
     append(&broker, 0..500, 1).await;
+    append(&broker, 500..600, 100).await;
     let mut consumer = broker.consumer("one", NEVER);
     let mut all = Vec::new();
     let mut sizes = Vec::new();
-    while all.len() < 500 {
+    while all.len() < 600 {
         let delivered = consumer.next(200, WAIT).await.unwrap();
-        sizes.push(delivered.len());
+        let events = |delivery: &Delivery| delivery.batch.events.count();
+        sizes.push(delivered.iter().map(events).sum::<u32>());
         all.extend(ids(&delivered));
     }
-    assert_eq!(all, (0..500).collect::<Vec<_>>());
-    // The first read does not know yet how small the entries are.
-    assert!(sizes.len() < 12, "{sizes:?}");
+    assert_eq!(all, (0..600).collect::<Vec<_>>());
+    // Where entries change, a delivery may be of what the last ones were like.
+    assert!(sizes[..2].iter().all(|events| *events == 200), "{sizes:?}");
+    assert!(sizes[2] < 128 * 100, "{sizes:?}");
+    assert!(sizes[3..].iter().all(|events| *events <= 200), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn many_append_at_once_and_each_is_appended_once() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    let appends = (0..200).map(|id| append(&broker, id..id + 1, 3));
+    futures::future::join_all(appends).await;
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.entries, depth.events_in), (200, 600));
+}
+
+#[tokio::test]
+async fn callers_that_wait_for_a_connection_wait_for_one_attempt() {
+    // It accepts connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let broker = at(&url);
+    let begun = Instant::now();
+    let entries = [outgoing(1, 1)];
+    let appends = (0..20).map(|_| broker.append(&entries));
+    for result in futures::future::join_all(appends).await {
+        assert!(matches!(result, Err(AppendError::Unavailable(_))));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(6), "{begun:?}");
+}
+
+#[tokio::test]
+async fn the_outcome_of_an_append_without_an_answer_is_unknown() {
+    let redis = Redis::start();
+    let broker = redis.ready().await;
+    redis.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await;
+    let silence = broker.append(&[outgoing(1, 1)]).await;
+    assert!(matches!(silence, Err(AppendError::OutcomeUnknown(_))));
+    redis.command(&["CLIENT", "UNPAUSE"]).await;
+    append(&broker, 2..3, 1).await;
+    let depth = broker.depth().await.unwrap();
+    assert_eq!(depth.entries, depth.events_in, "counted with what happened");
+}
+
+#[tokio::test]
+async fn a_redis_that_asks_for_a_password_took_nothing() {
+    let redis = Redis::start();
+    redis.ready().await;
+    redis
+        .command(&["CONFIG", "SET", "requirepass", "hunter2"])
+        .await;
+    let refused = redis.broker().append(&[outgoing(1, 1)]).await;
     assert!(
-        sizes
-            .iter()
-            .all(|size| *size <= 200 + crate::consumer::MAX_COUNT),
-        "{sizes:?}"
+        matches!(refused, Err(AppendError::Unavailable(_))),
+        "{refused:?}"
     );
+    let url = format!("redis://:hunter2@127.0.0.1:{}", redis.port);
+    append(&at(&url), 1..2, 1).await;
 }
 
 #[tokio::test]
@@ -400,7 +374,7 @@ async fn a_consumer_with_entries_pending_is_never_forgotten() {
     let forget = |after: &'static str| {
         let redis = &redis;
         async move {
-            let script = crate::consumer::FORGET;
+            let script = crate::consumer::scripts::FORGET;
             redis
                 .command(&["EVAL", script, "1", "test:{0}:events", crate::GROUP, after])
                 .await

@@ -5,17 +5,19 @@
 //! the store recognises what it had recorded. It never drops or buries anything because of
 //! an outage: it waits. Its liveness depends on neither server.
 //!
-//! Read it in this order: [`start`], `step` (take, record, acknowledge), `watch` (what a
-//! worker does besides).
+//! Read it in this order: [`start`], `step` (take, record, acknowledge), `record` and
+//! `trouble` (what becomes of errors), `watch` and `tell` (what a worker does besides).
 
 pub mod args;
 mod metrics;
+mod record;
 mod step;
+mod tell;
+mod trouble;
 mod watch;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use broker::{Broker, BrokerUrl};
 use event::Timestamp;
 use lifecycle::{CancellationToken, ConfigError, Process, clock};
@@ -66,11 +68,14 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn host_name() -> anyhow::Result<String> {
+fn host_name() -> Result<String, ConfigError> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::env::var("HOSTNAME"))
-        .context("--name is needed where the host has none")?;
-    Ok(name.trim().to_owned())
+        .unwrap_or_default();
+    match name.trim() {
+        "" => Err(ConfigError::new("--name is needed where the host has none")),
+        name => Ok(name.to_owned()),
+    }
 }
 
 fn now() -> Timestamp {

@@ -2,15 +2,28 @@
 
 use event::{Batch, Timestamp};
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    exponential_buckets,
 };
 use store::{Outcome, Recorded};
+
+const OUTCOMES: [(Outcome, &str); 4] = [
+    (Outcome::Stored, "stored"),
+    (Outcome::Duplicate, "duplicate"),
+    (Outcome::Conflict, "conflict"),
+    (Outcome::Buried, "buried"),
+];
+
+/// What a batch can be besides.
+const RECORDED: &str = "recorded";
+const AGAIN: &str = "again";
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
     events: IntCounterVec,
     batches: IntCounterVec,
-    pub(crate) retries: IntCounterVec,
+    retries: IntCounterVec,
+    in_flight: IntGauge,
     pub(crate) record_seconds: Histogram,
     last_commit: Gauge,
     pub(crate) queue_lost: IntGauge,
@@ -23,6 +36,11 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             prometheus::Result::Ok(counter)
         };
+        let in_flight = IntGauge::new(
+            "sekali_worker_in_flight_events",
+            "Events that are being recorded; stuck above 0, the store does not take them.",
+        )?;
+        registry.register(Box::new(in_flight.clone()))?;
         let record_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "sekali_worker_record_duration_seconds",
@@ -42,7 +60,7 @@ impl Metrics {
             "Events that were counted into an empty queue and never out: a loss.",
         )?;
         registry.register(Box::new(queue_lost.clone()))?;
-        Ok(Self {
+        let metrics = Self {
             events: counter(
                 "sekali_worker_events_total",
                 "Events recorded by this worker, by what became of them.",
@@ -58,10 +76,35 @@ impl Metrics {
                 "Attempts that failed and were made again, by what failed.",
                 "dependency",
             )?,
+            in_flight,
             record_seconds,
             last_commit,
             queue_lost,
-        })
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// A counter that appears with its first event has no rate at it.
+    fn begin_at_zero(&self) {
+        for (_, outcome) in OUTCOMES {
+            self.events.with_label_values(&[outcome]);
+        }
+        for result in [RECORDED, AGAIN] {
+            self.batches.with_label_values(&[result]);
+        }
+    }
+
+    /// The counter of failed attempts at a server.
+    pub(crate) fn retries(&self, dependency: &str) -> IntCounter {
+        self.retries.with_label_values(&[dependency])
+    }
+
+    /// Counts batches as in flight for as long as what it returns lives.
+    pub(crate) fn in_flight(&self, batches: &[Batch]) -> InFlight {
+        let events = batches.iter().map(|batch| i64::from(batch.events.count()));
+        self.in_flight.set(events.sum());
+        InFlight(self.in_flight.clone())
     }
 
     #[expect(
@@ -71,10 +114,10 @@ impl Metrics {
     pub(crate) fn recorded(&self, batches: &[Batch], recorded: &[Recorded], now: Timestamp) {
         for (batch, recorded) in batches.iter().zip(recorded) {
             let result = match recorded {
-                Recorded::Again => "again",
+                Recorded::Again => AGAIN,
                 Recorded::Now(outcomes) => {
                     self.count(batch, outcomes);
-                    "recorded"
+                    RECORDED
                 }
             };
             self.batches.with_label_values(&[result]).inc();
@@ -83,12 +126,7 @@ impl Metrics {
     }
 
     fn count(&self, batch: &Batch, outcomes: &[Outcome]) {
-        for (outcome, label) in [
-            (Outcome::Stored, "stored"),
-            (Outcome::Duplicate, "duplicate"),
-            (Outcome::Conflict, "conflict"),
-            (Outcome::Buried, "buried"),
-        ] {
+        for (outcome, label) in OUTCOMES {
             let count = outcomes.iter().filter(|one| **one == outcome).count();
             self.events.with_label_values(&[label]).inc_by(count as u64);
         }
@@ -97,5 +135,14 @@ impl Metrics {
             let count = u64::from(batch.events.count()).max(1);
             self.events.with_label_values(&["buried"]).inc_by(count);
         }
+    }
+}
+
+/// Batches in flight.
+pub(crate) struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.set(0);
     }
 }

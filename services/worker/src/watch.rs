@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use broker::{Broker, Depth};
-use lifecycle::{Backoff, CancellationToken, Process, Readiness, Ticks, backoff};
+use lifecycle::{CancellationToken, Process, Readiness, Ticks};
 use store::Store;
 
 use crate::metrics::Metrics;
 use crate::now;
+use crate::trouble::Trouble;
 
 /// How often the queue and the store are asked whether they are well.
 const CHECK: Duration = Duration::from_secs(2);
@@ -26,36 +27,58 @@ pub(crate) fn start(
     metrics: &Metrics,
     migrated: &CancellationToken,
 ) {
-    let shutdown = || process.shutdown.clone();
-    process.tasks.spawn(
-        "migrate",
-        migrate(store.clone(), migrated.clone(), shutdown()),
-    );
-    let check = check(
+    let readiness = &process.readiness;
+    readiness.set("store", Err("the schema is not up to date yet".into()));
+    let trouble = Trouble::new("store", metrics.retries("store"));
+    let migrate = migrate(
         store.clone(),
-        broker.clone(),
-        process.readiness.clone(),
+        trouble,
+        migrated.clone(),
+        process.shutdown.clone(),
+    );
+    spawn(process, "migrate", migrate);
+    let shutdown = || process.shutdown.clone();
+    let check = check_queue(broker.clone(), readiness.clone(), shutdown());
+    spawn(process, "check queue", check);
+    let check = check_store(
+        store.clone(),
+        readiness.clone(),
+        migrated.clone(),
         shutdown(),
     );
-    process.tasks.spawn("check", check);
+    spawn(process, "check store", check);
     let housekeep = housekeep(store.clone(), migrated.clone(), shutdown());
-    process.tasks.spawn("housekeep", housekeep);
+    spawn(process, "housekeep", housekeep);
     let audit = audit(broker.clone(), metrics.clone(), shutdown());
-    process.tasks.spawn("audit", audit);
+    spawn(process, "audit", audit);
+}
+
+/// Spawns a task that is cut off by the shutdown wherever it is: nothing here has to be
+/// finished, and a server that does not answer must not hold up the drain.
+fn spawn(
+    process: &Process,
+    name: &'static str,
+    work: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    let shutdown = process.shutdown.clone();
+    process.tasks.spawn(name, async move {
+        let done = shutdown.run_until_cancelled(work).await;
+        done.unwrap_or(Ok(()))
+    });
 }
 
 /// Migrates, trying on until it succeeds.
 async fn migrate(
     store: Store,
+    mut trouble: Trouble,
     migrated: CancellationToken,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut backoff = Backoff::new(CHECK / 10, CHECK, backoff::seed());
     while let Err(error) = store.migrate().await {
-        tracing::warn!(%error, "can't migrate the store yet");
-        if !backoff.pause(&shutdown).await {
-            return Ok(());
+        if trouble.is_news() {
+            tracing::warn!(%error, "can't migrate the store yet, trying on");
         }
+        trouble.pause(&shutdown).await;
     }
     tracing::info!("the schema is up to date");
     migrated.cancel();
@@ -63,18 +86,30 @@ async fn migrate(
     Ok(())
 }
 
-async fn check(
-    store: Store,
+async fn check_queue(
     broker: Broker,
     readiness: Readiness,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut ticks = Ticks::every(CHECK, &shutdown);
     while ticks.next().await {
-        let queue = broker.check().await;
-        readiness.set("queue", queue.map_err(|error| error.to_string()));
-        let store = store.check().await;
-        readiness.set("store", store.map_err(|error| error.to_string()));
+        let checked = broker.check().await;
+        readiness.set("queue", checked.map_err(|error| error.to_string()));
+    }
+    Ok(())
+}
+
+async fn check_store(
+    store: Store,
+    readiness: Readiness,
+    migrated: CancellationToken,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    migrated.cancelled().await;
+    let mut ticks = Ticks::every(CHECK, &shutdown);
+    while ticks.next().await {
+        let checked = store.check().await;
+        readiness.set("store", checked.map_err(|error| error.to_string()));
     }
     Ok(())
 }
@@ -84,20 +119,20 @@ async fn housekeep(
     migrated: CancellationToken,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    shutdown.run_until_cancelled(migrated.cancelled()).await;
+    migrated.cancelled().await;
     let mut ticks = Ticks::every(HOUSEKEEPING, &shutdown);
     while ticks.next().await {
-        keep_house(&store, &shutdown).await;
+        keep_house(&store).await;
     }
     Ok(())
 }
 
 /// A step after another, until there is no more to do.
-async fn keep_house(store: &Store, shutdown: &CancellationToken) {
+async fn keep_house(store: &Store) {
     loop {
         match store.housekeep(now()).await {
-            Ok(true) if !shutdown.is_cancelled() => {}
-            Ok(_) => return,
+            Ok(true) => {}
+            Ok(false) => return,
             Err(error) => {
                 tracing::warn!(%error, "can't keep house in the store");
                 return;
