@@ -12,6 +12,7 @@ use http::header::X_CONTENT_TYPE_OPTIONS;
 use lifecycle::{CancellationToken, Readiness};
 use prometheus::Registry;
 use store::Store;
+use tokio_util::sync::DropGuard;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
@@ -36,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) started: Instant,
     pub(crate) shutdown: CancellationToken,
+    /// Tells, when the last handler is gone, that the store may be closed.
+    pub(crate) _unused: DropGuard,
 }
 
 impl std::ops::Deref for Gateway {

@@ -83,6 +83,7 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         &process.tasks,
     );
     upkeep::start(process, &store, broker.as_ref(), &tail, keys.clone());
+    let unused = upkeep::close_when_unused(process, &store);
     let gateway = Gateway::new(Parts {
         store,
         broker,
@@ -92,6 +93,7 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         metrics,
         started: Instant::now(),
         shutdown: process.shutdown.clone(),
+        _unused: unused.drop_guard(),
     });
     let router = gateway.router(keys.as_ref(), &process.readiness, process.metrics.clone());
     http::serve(

@@ -20,6 +20,9 @@ const HOUSEKEEPING: Duration = Duration::from_mins(1);
 /// How old the knowledge of which topics exist may be.
 const TOPICS: Duration = Duration::from_secs(5);
 
+/// How long the store has to close its connections.
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// Starts the tasks. With a queue, the store's housekeeping is the workers' work.
 pub(crate) fn start(
     process: &Process,
@@ -51,6 +54,21 @@ pub(crate) fn start(
     if let Some(keys) = keys {
         process.tasks.spawn("keys", keys.watch(shutdown()));
     }
+}
+
+/// Closes the store in the drain, once what it returns is cancelled: an SQLite file is then
+/// without a log beside it, and can be copied as it is.
+pub(crate) fn close_when_unused(process: &Process, store: &Store) -> CancellationToken {
+    let unused = CancellationToken::new();
+    let (store, is_unused) = (store.clone(), unused.clone());
+    let shutdown = process.shutdown.clone();
+    process.tasks.spawn("close", async move {
+        is_unused.cancelled().await;
+        shutdown.cancelled().await;
+        store.close(CLOSE).await;
+        Ok(())
+    });
+    unused
 }
 
 /// Migrates, trying on until it succeeds.
