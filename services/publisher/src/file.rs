@@ -1,0 +1,251 @@
+//! Ships real events: the lines of a file or of standard input.
+//!
+//! Lines are gathered into requests and handed to as many connections as there are; what is
+//! held in memory is a few requests, however long the input. The gateway says which lines
+//! are no events; they are told of, and hold up no others. What was read is sent even after
+//! a signal, since a pipe gives nothing twice.
+
+mod read;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use lifecycle::{CancellationToken, ConfigError, Process};
+use tokio::io::AsyncRead;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::Session;
+use crate::args::Ack;
+use crate::courier::{Address, Courier, Delivery, Outcome};
+use crate::metrics::Metrics;
+use crate::progress::{Phase, Progress};
+use crate::report::Report;
+use crate::retry::{End, Request, Wish};
+use crate::tally::{Parcel, Tally};
+use read::Reader;
+
+/// How many refused lines are told of one by one; the others are counted.
+const MAX_TOLD: u64 = 1_000;
+
+/// Lines on their way.
+struct Batch {
+    body: Bytes,
+    /// The number of each line, counted from 1.
+    numbers: Vec<u64>,
+}
+
+/// Sends all lines and says what became of them.
+pub(crate) async fn run(
+    process: &Process,
+    session: &Session,
+    path: &Path,
+) -> anyhow::Result<Report> {
+    let input = open(path).await?;
+    tracing::info!(file = %path.display(), target = session.client.target().name(), "publishing");
+    let progress = Progress::start(Phase::Sending(None), &session.metrics, &process.tasks);
+    let begun = Instant::now();
+    let stop = process.shutdown.child_token();
+    let (batches, queue) = mpsc::channel(session.connections);
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(queue),
+        ack: session.ack,
+        told: AtomicU64::new(0),
+        stop: stop.clone(),
+        metrics: Arc::clone(&session.metrics),
+    });
+    let start = |_| {
+        let connection = Connection::new(session, Arc::clone(&shared));
+        process
+            .tasks
+            .spawn_transient("connection", connection.send_all())
+    };
+    let connections: Vec<_> = (0..session.connections).map(start).collect();
+    let read = read_all(input, session.batch.into(), batches, &shared).await;
+    let mut tally = Tally::new(0);
+    for connection in connections {
+        tally = tally.join(connection.await.context("send over a connection")?);
+    }
+    let mut resume_from = tally.doubtful.iter().min().copied();
+    let is_complete = match read {
+        Ok(read) => {
+            tally = tally.join(read.tally);
+            resume_from = resume_from.or(read.next_line);
+            read.next_line.is_none()
+        }
+        Err(why) => {
+            tally.tell(format!("{why:#}"));
+            false
+        }
+    };
+    let name = session.client.target().name();
+    let mut report = Report::of(name, tally, is_complete, begun.elapsed());
+    report.resume_from_line = resume_from;
+    progress.finish().await;
+    Ok(report)
+}
+
+async fn open(path: &Path) -> anyhow::Result<Box<dyn AsyncRead + Send + Unpin>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(tokio::io::stdin()));
+    }
+    let file = tokio::fs::File::open(path)
+        .await
+        .map_err(|error| ConfigError::new(format!("--file {}: {error}", path.display())))?;
+    Ok(Box::new(file))
+}
+
+/// How far the input was read.
+struct Read {
+    /// Of lines that were refused before they were sent.
+    tally: Tally,
+    /// The first line that was not read, if it ended early.
+    next_line: Option<u64>,
+}
+
+/// Reads until the end, or until the run is stopped.
+async fn read_all(
+    input: impl AsyncRead + Unpin,
+    batch: usize,
+    batches: mpsc::Sender<Batch>,
+    shared: &Shared,
+) -> anyhow::Result<Read> {
+    let mut reader = Reader::new(input, batch);
+    let mut tally = Tally::new(0);
+    loop {
+        let next = shared.stop.run_until_cancelled(reader.next()).await;
+        let is_stopped = next.is_none();
+        let next = match next {
+            Some(next) => next.context("read the input")?,
+            None => reader.take(),
+        };
+        for (line, fault) in reader.faults() {
+            tally.refused_unexpectedly += 1;
+            shared.metrics.refused.inc();
+            tally.tell(shared.tell(line, fault));
+        }
+        let is_end = next.is_none();
+        // The channel closes only if all connections have panicked.
+        if let Some(batch) = next
+            && batches.send(batch).await.is_err()
+        {
+            anyhow::bail!("no connection is left");
+        }
+        if is_stopped || is_end {
+            return Ok(Read {
+                tally,
+                next_line: is_stopped.then(|| reader.next_line()),
+            });
+        }
+    }
+}
+
+/// What the connections share.
+struct Shared {
+    queue: Mutex<mpsc::Receiver<Batch>>,
+    ack: Ack,
+    told: AtomicU64,
+    stop: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// Tells of a refused line.
+    fn tell(&self, line: u64, why: impl std::fmt::Display) -> String {
+        if self.told.fetch_add(1, Ordering::Relaxed) < MAX_TOLD {
+            tracing::warn!(line, %why, "refused");
+        }
+        format!("line {line}: {why}").chars().take(300).collect()
+    }
+}
+
+/// One connection.
+struct Connection {
+    shared: Arc<Shared>,
+    courier: Courier,
+    tally: Tally,
+}
+
+impl Connection {
+    fn new(session: &Session, shared: Arc<Shared>) -> Self {
+        let path = match session.ack {
+            Ack::Queued => "/publish?partial=true",
+            Ack::Stored => "/publish?partial=true&ack=stored",
+        };
+        let address = Address {
+            uri: session.client.target().path(path),
+            content_type: "application/x-ndjson",
+        };
+        let courier = Courier::new(
+            session.client.clone(),
+            address,
+            session.patience,
+            shared.stop.clone(),
+            Arc::clone(&shared.metrics),
+        );
+        Self {
+            shared,
+            courier,
+            tally: Tally::new(0),
+        }
+    }
+
+    async fn send_all(mut self) -> Tally {
+        loop {
+            let batch = self.shared.queue.lock().await.recv().await;
+            let Some(batch) = batch else {
+                return self.tally;
+            };
+            self.send(batch).await;
+        }
+    }
+
+    async fn send(&mut self, Batch { body, numbers }: Batch) {
+        let wish = Wish {
+            events: numbers.len() as u64,
+            ack: self.shared.ack,
+            request: Request::Partial,
+        };
+        let delivery = self.courier.deliver(body, wish).await;
+        let parcel = Parcel {
+            number: numbers[0],
+            request: wish.request,
+            events: wish.events,
+            topics: &[],
+        };
+        self.tell(&delivery, &numbers);
+        if !self.tally.enter(&parcel, &delivery, &self.shared.metrics)
+            && matches!(delivery.outcome, Outcome::GaveUp(_))
+        {
+            self.shared.stop.cancel();
+        }
+    }
+
+    /// Tells of the lines that the gateway refused.
+    fn tell(&mut self, delivery: &Delivery, numbers: &[u64]) {
+        let Outcome::Over(End::Acknowledged(receipt)) = &delivery.outcome else {
+            return;
+        };
+        let mut told = None;
+        let mut lines = 0;
+        for error in &receipt.errors {
+            if let Some(line) = numbers.get(error.index) {
+                lines += u64::from(told != Some(line));
+                told = Some(line);
+                let why = self.shared.tell(*line, &error.message);
+                self.tally.tell(why);
+            }
+        }
+        if let (more @ 1.., [first, .., last]) = (receipt.refused.saturating_sub(lines), numbers) {
+            tracing::warn!(
+                more,
+                first,
+                last,
+                "further lines between these were refused"
+            );
+        }
+    }
+}

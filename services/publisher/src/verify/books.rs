@@ -1,0 +1,148 @@
+//! Whether the books of a topic agree with what was sent to it and found in it.
+
+use super::Verdict;
+use crate::gateway::Books;
+use crate::tally::TopicTally;
+
+/// All that is known of one topic.
+pub(super) struct Topic<'a> {
+    pub(super) name: &'a str,
+    pub(super) tally: TopicTally,
+    /// How many events were read back.
+    pub(super) rows: u64,
+    pub(super) before: &'a Books,
+    pub(super) after: &'a Books,
+    /// Whether any were sent, now or by the earlier run.
+    pub(super) has_conflicts: bool,
+}
+
+/// Enters the books into the verdict.
+pub(super) fn judge(topic: &Topic<'_>, verdict: &mut Verdict) {
+    let Topic { before, after, .. } = topic;
+    verdict.duplicates += after.duplicates.saturating_sub(before.duplicates);
+    verdict.conflicts += after.conflicts.saturating_sub(before.conflicts);
+    if let Some(fault) = fault(topic) {
+        verdict.books_off += 1;
+        verdict.tell(|| format!("the books of {}: {fault}", topic.name));
+    }
+}
+
+fn fault(topic: &Topic<'_>) -> Option<String> {
+    let Topic {
+        tally,
+        rows,
+        before,
+        after,
+        ..
+    } = topic;
+    let Some(received) = after.received.checked_sub(before.received) else {
+        return Some(format!(
+            "{} received, after {} were before",
+            after.received, before.received
+        ));
+    };
+    if received < tally.acknowledged {
+        return Some(format!(
+            "{received} received, though {} were acknowledged",
+            tally.acknowledged
+        ));
+    }
+    if received > tally.taken_at_most {
+        return Some(format!(
+            "{received} received, though at most {} can have been taken",
+            tally.taken_at_most
+        ));
+    }
+    let settled = after.unique + after.duplicates + after.buried;
+    if after.received != settled {
+        return Some(format!(
+            "{} received, but {} unique, {} duplicates and {} buried",
+            after.received, after.unique, after.duplicates, after.buried
+        ));
+    }
+    if after.unique != *rows {
+        return Some(format!("{} unique, but {rows} are there", after.unique));
+    }
+    if after.buried != before.buried {
+        return Some(format!("{} buried", after.buried - before.buried));
+    }
+    if after.conflicts > 0 && !topic.has_conflicts {
+        return Some(format!("{} conflicts, but none was sent", after.conflicts));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books(received: u64, unique: u64, duplicates: u64, conflicts: u64, buried: u64) -> Books {
+        Books {
+            topic: "t".into(),
+            received,
+            unique,
+            duplicates,
+            conflicts,
+            buried,
+        }
+    }
+
+    fn check(before: &Books, after: &Books, tally: (u64, u64), rows: u64) -> Option<String> {
+        fault(&Topic {
+            name: "t",
+            tally: TopicTally {
+                acknowledged: tally.0,
+                taken_at_most: tally.1,
+            },
+            rows,
+            before,
+            after,
+            has_conflicts: false,
+        })
+    }
+
+    #[test]
+    fn books_that_agree_are_good_and_those_of_an_earlier_run_are_taken_off() {
+        let none = Books::default();
+        assert_eq!(check(&none, &none, (0, 0), 0), None);
+        assert_eq!(check(&none, &books(10, 7, 3, 0, 0), (10, 10), 7), None);
+        assert_eq!(check(&none, &books(12, 7, 5, 0, 0), (10, 14), 7), None);
+        let before = books(10, 7, 3, 0, 0);
+        assert_eq!(check(&before, &books(20, 7, 13, 0, 0), (10, 10), 7), None);
+        let before = books(12, 7, 3, 0, 2);
+        assert_eq!(check(&before, &books(22, 7, 13, 0, 2), (10, 10), 7), None);
+    }
+
+    #[test]
+    fn every_disagreement_is_told() {
+        let none = Books::default();
+        for (after, tally, rows, expected) in [
+            (
+                books(9, 7, 2, 0, 0),
+                (10, 10),
+                7,
+                "9 received, though 10 were",
+            ),
+            (books(11, 7, 4, 0, 0), (10, 10), 7, "at most 10"),
+            (
+                books(10, 7, 2, 0, 0),
+                (10, 10),
+                7,
+                "10 received, but 7 unique",
+            ),
+            (
+                books(10, 7, 3, 0, 0),
+                (10, 10),
+                6,
+                "7 unique, but 6 are there",
+            ),
+            (books(10, 7, 2, 0, 1), (10, 10), 7, "1 buried"),
+            (books(10, 7, 3, 1, 0), (10, 10), 7, "1 conflicts"),
+        ] {
+            let fault = check(&none, &after, tally, rows).expect(expected);
+            assert!(fault.contains(expected), "{fault}");
+        }
+        let shrunk = check(&books(10, 7, 3, 0, 0), &none, (0, 0), 0);
+        assert!(shrunk.is_some_and(|fault| fault.contains("after 10 were before")));
+    }
+}
