@@ -586,7 +586,10 @@ async fn a_key_opens_what_its_scope_says_and_a_new_file_is_read() {
     let line = |name: &str, scope: &str| {
         use sha2::Digest as _;
         let hash = sha2::Sha256::digest(name);
-        let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let halves = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digits: String = halves
+            .map(|half| char::from_digit(half.into(), 16).unwrap())
+            .collect();
         format!("{name} {scope} {digits}\n")
     };
     let keys = line("writer", "write") + &line("reader", "read") + &line("boss", "admin");

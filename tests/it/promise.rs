@@ -263,7 +263,7 @@ async fn a_gateway_that_is_told_to_end_answers_what_it_has_begun() {
                 .is_ok_and(|answer| answer.status() == 200)
         };
         let (answers, ()) = tokio::join!(join_all(events.iter().map(publish)), async {
-            sekali.signal_gateway("TERM")
+            sekali.signal_gateway("TERM");
         });
         let acknowledged = answers.iter().filter(|good| **good).count();
         assert!(sekali.gateway(0).ended().await.success());
@@ -277,6 +277,17 @@ async fn a_gateway_that_is_told_to_end_answers_what_it_has_begun() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_file_that_its_gateway_has_closed_is_whole_by_itself() {
+    let mut sekali = Sekali::embedded().await;
+    sekali.publish(&event("t", "1")).await.ok();
+    assert!(sekali.gateway(0).terminate().await.success());
+    let file = sekali.database().strip_prefix("sqlite://").unwrap();
+    assert!(!std::path::Path::new(&format!("{file}-wal")).exists());
+    sekali.replace_gateway().await;
+    assert_eq!(counts(&sekali.settled().await), [1, 1, 0, 0, 0]);
 }
 
 #[tokio::test]

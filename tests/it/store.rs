@@ -105,7 +105,7 @@ async fn a_batch_that_comes_again_counts_nothing() {
             [Recorded::Now(vec![Stored, Stored]), Recorded::Again]
         );
         assert_eq!(record(&store, &both[..1]).await, [Recorded::Again]);
-        let again = database_of_another_process(&database, &store).await;
+        let again = database_of_another_process(&database, &store);
         assert_eq!(record(&again, &both[..1]).await, [Recorded::Again]);
         let expected = Counts {
             received: 2,
@@ -119,7 +119,7 @@ async fn a_batch_that_comes_again_counts_nothing() {
 
 /// A store that has nothing in memory; where a file can have one process only, after the
 /// first has ended.
-async fn database_of_another_process(database: &Database, first: &Store) -> Store {
+fn database_of_another_process(database: &Database, first: &Store) -> Store {
     if !database.is_postgres() {
         return first.clone();
     }

@@ -12,6 +12,7 @@
 )]
 
 mod program;
+mod proxy;
 mod reaper;
 mod sekali;
 pub mod servers;
@@ -19,12 +20,13 @@ pub mod wire;
 
 use std::time::{Duration, Instant};
 
-pub use program::Program;
+pub use program::{Program, binaries};
+pub use proxy::Proxy;
 pub use sekali::{Answer, Sekali};
 
 /// How long anything may take. On a busy machine some things take seconds; what takes
 /// longer than this does not happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds; a test that waits for too long fails and says for what.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {

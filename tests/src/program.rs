@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,6 +14,9 @@ use crate::{reaper, until};
 
 /// Log lines that are kept, to be shown if the test fails.
 const KEPT: usize = 200;
+
+/// What programs of ours get of the environment.
+const KEPT_VARIABLES: [&str; 5] = ["PATH", "HOME", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
 
 /// A process that ends with the value.
 pub struct Program {
@@ -29,10 +33,16 @@ struct Log {
 }
 
 impl Program {
-    /// Starts a program of ours, with its log as JSON.
+    /// Starts a program of ours, with its log as JSON. Nothing of the environment that means
+    /// something to it reaches it, so that it does what its flags say.
     pub fn start(binary: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(binaries().join(binary));
         command
+            .env_clear()
+            .envs(
+                std::env::vars_os()
+                    .filter(|(name, _)| KEPT_VARIABLES.iter().any(|kept| name == kept)),
+            )
             .args(arguments)
             .args(["--log-format", "json"])
             .stdin(Stdio::null())
@@ -86,7 +96,8 @@ impl Program {
     /// What it logged last.
     pub fn log(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.lines.iter().map(|line| format!("{line}\n")).collect()
+        let lines = log.lines.iter().flat_map(|line| [line.as_str(), "\n"]);
+        lines.collect()
     }
 
     /// Its number.
@@ -125,6 +136,15 @@ impl Program {
         self.status.unwrap()
     }
 
+    /// Waits until it has ended by itself, however long that takes.
+    pub async fn ended_whenever(&mut self) -> ExitStatus {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while !self.has_ended() {
+            look.tick().await;
+        }
+        self.status.unwrap()
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
@@ -150,6 +170,10 @@ impl Program {
 }
 
 impl Drop for Program {
+    #[expect(
+        clippy::print_stdout,
+        reason = "the test runner shows it if the test fails"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();

@@ -23,6 +23,10 @@ for pid in $pids; do kill -KILL "$pid"; done
 [ -z "$paths" ] || rm -rf $paths
 "#;
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends after this process, which is what it is for"
+)]
 static REAPER: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
     let mut shell = Command::new("sh")
         .args(["-c", SCRIPT])

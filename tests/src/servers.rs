@@ -18,14 +18,15 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Finds a program in PATH or in one of these directories, of which the last is tried
-/// first: they are sorted by version.
-fn find(program: &str, elsewhere: &[PathBuf]) -> PathBuf {
+/// Finds one of these programs, the first if there are several, in PATH or in one of these
+/// directories, of which the last is tried first: they are sorted by version.
+fn find(programs: &[&str], elsewhere: &[PathBuf]) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = elsewhere.iter().rev().cloned();
-    places
-        .chain(std::env::split_paths(&path))
-        .map(|directory| directory.join(program))
+    let places: Vec<_> = places.chain(std::env::split_paths(&path)).collect();
+    programs
+        .iter()
+        .flat_map(|program| places.iter().map(move |place| place.join(program)))
         .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("{program} is not installed: run scripts/servers"))
+        .unwrap_or_else(|| panic!("there is no {}: run scripts/servers", programs[0]))
 }

@@ -78,6 +78,13 @@ impl Postgres {
         self.url(&name)
     }
 
+    /// Removes a database that nobody uses any more.
+    pub async fn drop_database(&self, url: &str) {
+        let (_, name) = url.rsplit_once('/').unwrap();
+        let statement = format!("DROP DATABASE {name} WITH (FORCE)");
+        execute(&self.url("postgres"), &statement).await;
+    }
+
     /// The process, to kill, stop and continue.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program
@@ -131,13 +138,16 @@ fn spawn(directory: &TempDir, port: u16, settings: &[String]) -> Program {
 }
 
 fn command(program: &str) -> Command {
-    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+    // Where packages put what comes in several versions.
+    let homes = ["/usr/lib/postgresql", "/usr/libexec", "/opt/homebrew/opt"];
+    let mut versions: Vec<PathBuf> = homes
+        .iter()
+        .flat_map(|home| std::fs::read_dir(home).into_iter().flatten())
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .flat_map(|version| [version.join("bin"), version])
         .collect();
     versions.sort();
-    let mut command = Command::new(find(program, &versions));
+    let mut command = Command::new(find(&[program], &versions));
     // A directory that the other user may be in.
     command.current_dir("/").stdout(Stdio::null());
     if let Some((user, group)) = server_user() {

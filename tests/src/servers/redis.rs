@@ -65,7 +65,7 @@ impl Redis {
 }
 
 fn spawn(directory: &TempDir, port: u16) -> Program {
-    let mut command = Command::new(find("redis-server", &[]));
+    let mut command = Command::new(find(&["redis-server", "valkey-server"], &[]));
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .arg("--dir")
