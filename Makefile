@@ -1,0 +1,37 @@
+# Every target is a word for something that `scripts/` or `.ci/run` does.
+
+.DEFAULT_GOAL := menu
+MAKEFLAGS += --no-print-directory
+
+.PHONY: menu run up test bench check fmt lint openapi
+
+menu:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## A Sekali over an SQLite file on port 8080 (PORT=...), with events to look at
+	@scripts/run
+
+up: ## The same with Redis, PostgreSQL, one aggregator and two workers
+	@scripts/up
+
+test: ## Every test, against real Redis and PostgreSQL (one: see CONTRIBUTING.md)
+	@scripts/servers need redis postgres
+	cargo build --workspace --bins
+	cargo test --workspace
+
+bench: ## The figures of docs/performance.md on this machine, beside PostgreSQL's own limit
+	@scripts/servers need redis postgres
+	cargo run --release --package tests --bin bench
+
+check: ## What CI runs, without the cluster
+	@.ci/run --no-cluster
+
+fmt: ## Format
+	cargo fmt --all
+
+lint: ## Format and lints, as strict as CI
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+openapi: ## Write docs/openapi.json from the code
+	@scripts/openapi
