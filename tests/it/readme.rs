@@ -18,12 +18,10 @@ fn flags(binary: &str) -> Vec<Flag> {
         .unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let mut flags = Vec::<Flag>::new();
-    for line in help.lines().map(str::trim_start) {
-        let line = line
-            .strip_prefix("-h, ")
-            .or(line.strip_prefix("-V, "))
-            .unwrap_or(line);
-        if let Some(name) = line.strip_prefix("--") {
+    for line in help.lines() {
+        // Six columns in stands a flag; what is said of it stands further in.
+        let flag = line.get(6..).and_then(|flag| flag.strip_prefix("--"));
+        if let Some(name) = flag.filter(|_| !line.starts_with("       ")) {
             let name = name.split([' ', '=']).next().unwrap();
             flags.push(Flag {
                 name: format!("--{name}"),
@@ -32,6 +30,7 @@ fn flags(binary: &str) -> Vec<Flag> {
             });
             continue;
         }
+        let line = line.trim_start();
         let Some(flag) = flags.last_mut() else {
             continue;
         };

@@ -129,7 +129,7 @@ impl Sekali {
         sekali.add_gateway().await;
         // With a queue a gateway is ready before its store is.
         until("the tables are there", async || {
-            sekali.get("/stats").await.status == 200
+            sekali.get("/stats").await.status != 503
         })
         .await;
         sekali
