@@ -100,12 +100,13 @@ impl Client {
     }
 
     pub(crate) async fn connect(&self) -> Result<Connection, String> {
-        let handshake = async {
+        // On the heap: it is large, and every future that may connect would hold it.
+        let handshake = Box::pin(async {
             let stream = self.0.connector.connect(&self.0.target.uri).await?;
             http1::handshake(stream)
                 .await
                 .map_err(|error| chain(&error))
-        };
+        });
         let (sender, driver) = tokio::time::timeout(self.0.timeout, handshake)
             .await
             .map_err(|_| "connect: timed out")??;

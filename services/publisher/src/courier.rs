@@ -100,6 +100,9 @@ impl Courier {
             };
             sent += u64::from(again.left);
             taken_at_most += u64::from(again.may_be_taken);
+            if self.stop.is_cancelled() {
+                break Outcome::Interrupted(again.why);
+            }
             if begun.elapsed() >= self.patience {
                 break Outcome::GaveUp(again.why);
             }
@@ -153,7 +156,7 @@ impl Courier {
         let connect = self.stop.run_until_cancelled(self.client.connect());
         let connection = connect
             .await
-            .unwrap_or_else(|| Err("stopped".into()))
+            .unwrap_or_else(|| Err("there was no connection yet".into()))
             .map_err(Unanswered::NotSent)?;
         self.exchange_over(connection, body).await
     }

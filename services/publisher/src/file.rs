@@ -7,6 +7,7 @@
 
 mod read;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +22,11 @@ use tokio::sync::{Mutex, mpsc};
 use crate::Session;
 use crate::args::Ack;
 use crate::courier::{Address, Courier, Delivery, Outcome};
+use crate::load::MAX_FAILED;
 use crate::metrics::Metrics;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
-use crate::retry::{End, Request, Wish};
+use crate::retry::{End, ItemError, Request, Wish};
 use crate::tally::{Parcel, Tally};
 use read::Reader;
 
@@ -54,6 +56,7 @@ pub(crate) async fn run(
         queue: Mutex::new(queue),
         ack: session.ack,
         told: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
         stop: stop.clone(),
         metrics: Arc::clone(&session.metrics),
     });
@@ -148,6 +151,7 @@ struct Shared {
     queue: Mutex<mpsc::Receiver<Batch>>,
     ack: Ack,
     told: AtomicU64,
+    failed: AtomicU64,
     stop: CancellationToken,
     metrics: Arc<Metrics>,
 }
@@ -217,9 +221,11 @@ impl Connection {
             topics: &[],
         };
         self.tell(&delivery, &numbers);
-        if !self.tally.enter(&parcel, &delivery, &self.shared.metrics)
-            && matches!(delivery.outcome, Outcome::GaveUp(_))
-        {
+        if self.tally.enter(&parcel, &delivery, &self.shared.metrics) {
+            return;
+        }
+        let failed = self.shared.failed.fetch_add(1, Ordering::Relaxed) + 1;
+        if failed >= MAX_FAILED || matches!(delivery.outcome, Outcome::GaveUp(_)) {
             self.shared.stop.cancel();
         }
     }
@@ -229,17 +235,15 @@ impl Connection {
         let Outcome::Over(End::Acknowledged(receipt)) = &delivery.outcome else {
             return;
         };
-        let mut told = None;
-        let mut lines = 0;
-        for error in &receipt.errors {
-            if let Some(line) = numbers.get(error.index) {
-                lines += u64::from(told != Some(line));
-                told = Some(line);
-                let why = self.shared.tell(*line, &error.message);
+        let refused = refused(&receipt.errors);
+        for (index, why) in &refused {
+            if let Some(line) = numbers.get(*index) {
+                let why = self.shared.tell(*line, why);
                 self.tally.tell(why);
             }
         }
-        if let (more @ 1.., [first, .., last]) = (receipt.refused.saturating_sub(lines), numbers) {
+        let more = receipt.refused.saturating_sub(refused.len() as u64);
+        if let (1.., [first, .., last]) = (more, numbers) {
             tracing::warn!(
                 more,
                 first,
@@ -247,5 +251,48 @@ impl Connection {
                 "further lines between these were refused"
             );
         }
+    }
+}
+
+/// Why each line is refused, by its index in the request. The gateway counts the lines of
+/// the request, which is not what their sender counts.
+fn refused(errors: &[ItemError]) -> BTreeMap<usize, String> {
+    let mut lines = BTreeMap::<usize, String>::new();
+    for ItemError { index, message } in errors {
+        let own = format!("line {} ", index + 1);
+        let message = message
+            .strip_prefix(&own)
+            .map_or_else(|| message.clone(), |rest| format!("it {rest}"));
+        lines
+            .entry(*index)
+            .and_modify(|why| *why = format!("{why}; {message}"))
+            .or_insert(message);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_with_a_line_is_told_together_and_by_its_own_number() {
+        let error = |index, message: &str| ItemError {
+            index,
+            message: message.into(),
+        };
+        let lines = refused(&[
+            error(0, "line 1 is not JSON: what"),
+            error(3, "`source` is missing"),
+            error(3, "`topic` must not be empty"),
+        ]);
+        let expected = [
+            (0, "it is not JSON: what".to_owned()),
+            (
+                3,
+                "`source` is missing; `topic` must not be empty".to_owned(),
+            ),
+        ];
+        assert_eq!(lines, BTreeMap::from(expected));
     }
 }

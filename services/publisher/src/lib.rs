@@ -80,6 +80,10 @@ async fn report(process: &Process, args: Args) -> anyhow::Result<Report> {
     }
     let metrics = Arc::new(Metrics::register(&process.metrics)?);
     let session = Session::new(sending, batch, metrics, grace(&process_args))?;
+    // Each connection needs a file; shells often start programs with room for 1024.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "can't raise the limit of open files");
+    }
     if let Some(addr) = admin_addr {
         process.serve_admin(addr)?;
     }

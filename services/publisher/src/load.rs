@@ -24,7 +24,7 @@ use crate::retry::{Request, Wish};
 use crate::tally::{Parcel, Tally};
 
 /// After so many failed requests the run is over: what goes wrong is known by then.
-const MAX_FAILED: u64 = 100;
+pub(crate) const MAX_FAILED: u64 = 100;
 
 /// How the load is sent.
 pub(crate) struct Load {

@@ -7,19 +7,20 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use lifecycle::{CancellationToken, Process};
 
 use crate::Session;
 use crate::args::{Load as LoadArgs, Outcome};
 use crate::draw::{Seed, Share};
-use crate::gateway::{Books, Gateway};
+use crate::gateway::Gateway;
 use crate::load::{Load, Sent};
 use crate::make::Maker;
 use crate::plan::Plan;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
-use crate::verify;
+use crate::tally::Tally;
+use crate::verify::{self, Before};
 
 /// What a run is and what is to come of it.
 struct Run {
@@ -27,9 +28,14 @@ struct Run {
     load: Arc<Load>,
     outcome: Outcome,
     gateway: Gateway,
-    /// The books as they were before.
-    before: Vec<Books>,
+    before: Before,
 }
+
+/// How long to wait, before anything is sent, for what an earlier run left in the queue.
+const WAIT_BEFORE: Duration = Duration::from_secs(5);
+
+/// The least patience with what is asked of the gateway.
+const MIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends the load and says what became of it.
 pub(crate) async fn run(
@@ -44,6 +50,8 @@ pub(crate) async fn run(
         .unwrap_or_else(|| lifecycle::backoff::seed() >> 11);
     let is_new = load.seed.is_none() && load.run.is_none();
     let name = load.run.clone().unwrap_or_else(|| seed.to_string());
+    let queue_wait = Duration::from_secs(outcome.queue_wait_seconds);
+    let patience = session.patience.min(queue_wait.max(MIN_PATIENCE));
     tracing::info!(
         seed,
         run = name,
@@ -52,15 +60,19 @@ pub(crate) async fn run(
     );
     let mut run = Run {
         load: Arc::new(self::load(session, &load, seed, &name)),
-        gateway: Gateway::new(session.client.clone(), session.patience),
-        before: vec![Books::default(); load.topics.into()],
+        gateway: Gateway::new(session.client.clone(), patience),
+        before: Before::none(load.topics.into()),
         outcome,
         name,
     };
     if run.outcome.verify && !is_new {
-        run.look_before()
-            .await
-            .context("look for an earlier run under the same name")?;
+        let look = process.shutdown.run_until_cancelled(run.look_before());
+        if let Err(why) = look.await.unwrap_or_else(|| Err(anyhow!("stopped"))) {
+            let target = session.client.target().name();
+            let mut report = Report::of(target, Tally::new(0), false, Duration::ZERO);
+            report.fail(&format!("look for an earlier run of this name: {why:#}"));
+            return Ok(report);
+        }
     }
     let progress = Progress::start(
         Phase::Sending(load.events),
@@ -136,12 +148,20 @@ fn prefix(run: &str) -> String {
 impl Run {
     /// The same seed may have been sent before, by a process that was killed.
     async fn look_before(&mut self) -> anyhow::Result<()> {
-        self.gateway.settle(self.queue_wait()).await?;
-        self.before = verify::books(&mut self.gateway, self.load.maker.topics()).await?;
-        let events: u64 = self.before.iter().map(|books| books.received).sum();
+        // It may never be empty, while others send; and they must not wait for each other.
+        let settled = self
+            .gateway
+            .settle(WAIT_BEFORE.min(self.queue_wait()))
+            .await;
+        let books = verify::books(&mut self.gateway, self.load.maker.topics()).await?;
+        let events: u64 = books.iter().map(|books| books.received).sum();
         if events > 0 {
             tracing::info!(events, "the run's topics hold events of an earlier run");
         }
+        self.before = Before {
+            books,
+            is_settled: settled.is_ok(),
+        };
         Ok(())
     }
 
@@ -154,7 +174,7 @@ impl Run {
         report: &mut Report,
     ) {
         let Outcome { verify, clean, .. } = self.outcome;
-        let has_end = self.load.plan.events.is_some_and(|events| events > 0);
+        let has_end = self.load.plan.events.is_some_and(|events| events > 0) && sent.is_complete;
         let mut is_settled = false;
         if (has_end || verify || clean) && !self.queue_wait().is_zero() {
             progress.enter(Phase::Settling);

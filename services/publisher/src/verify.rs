@@ -50,6 +50,25 @@ pub(crate) struct Verdict {
     pub(crate) examples: Vec<String>,
 }
 
+/// What there was before the run.
+pub(crate) struct Before {
+    /// The books of the run's topics.
+    pub(crate) books: Vec<Books>,
+    /// Whether the queue was empty. If not, an earlier run of the same name may have left
+    /// events in it that were counted since.
+    pub(crate) is_settled: bool,
+}
+
+impl Before {
+    /// Nothing: the run's name is a new one.
+    pub(crate) fn none(topics: usize) -> Self {
+        Self {
+            books: vec![Books::default(); topics],
+            is_settled: true,
+        }
+    }
+}
+
 /// The books of the run's topics, in their order; without events there are none.
 pub(crate) async fn books(gateway: &mut Gateway, topics: &[String]) -> anyhow::Result<Vec<Books>> {
     let all = gateway.topics().await?;
@@ -63,15 +82,14 @@ pub(crate) async fn books(gateway: &mut Gateway, topics: &[String]) -> anyhow::R
     Ok(of_run.collect())
 }
 
-/// Reads everything back and judges it. The queue must be empty. `before` are the books as
-/// they were when the run began.
+/// Reads everything back and judges it. The queue must be empty.
 pub(crate) async fn verify(
     gateway: &mut Gateway,
     load: &Load,
     sent: &Sent,
-    before: &[Books],
+    before: &Before,
 ) -> anyhow::Result<Verdict> {
-    let ran_before = before.iter().any(|books| books.received > 0);
+    let ran_before = !before.is_settled || before.books.iter().any(|books| books.received > 0);
     let mut judge = Judge::new(&load.plan, &load.maker, sent.end(&load.plan), ran_before);
     for (index, topic) in load.maker.topics().iter().enumerate() {
         let mut each = |line: &[u8]| {
@@ -85,11 +103,15 @@ pub(crate) async fn verify(
     let mut verdict = judge.finish(&sent.not_acknowledged);
     let after = books(gateway, load.maker.topics()).await?;
     for (index, topic) in load.maker.topics().iter().enumerate() {
+        let mut tally = sent.tally.topics[index];
+        if !before.is_settled {
+            tally.taken_at_most = u64::MAX;
+        }
         let topic = books::Topic {
             name: topic,
-            tally: sent.tally.topics[index],
+            tally,
             rows: rows[index],
-            before: &before[index],
+            before: &before.books[index],
             after: &after[index],
             has_conflicts: load.plan.has_conflicts(),
         };
