@@ -224,6 +224,7 @@ pub fn binaries() -> PathBuf {
                 "sekali-worker",
             ]);
             build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+            build.arg("--target-dir").arg(directory.parent().unwrap());
             if directory.ends_with("release") {
                 build.arg("--release");
             }
