@@ -7,3 +7,4 @@ mod path;
 mod promise;
 mod readme;
 mod store;
+mod verdict;
