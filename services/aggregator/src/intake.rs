@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use broker::{AppendError, Broker, Outgoing};
-use event::{Batch, BatchId, EncodedEvents, Timestamp};
+use event::{Batch, BatchId, EncodedEvents, Event, Partition, Timestamp};
 use lifecycle::{Tasks, clock};
 use store::{Outcome, Recorded, Store};
 use tokio::sync::{mpsc, oneshot};
@@ -33,11 +33,13 @@ const APPEND: Limits = Limits {
 
 /// Transactions, closed at 5,000 events: past that PostgreSQL gets slower (see
 /// `docs/performance.md`).
-const RECORD: Limits = Limits {
-    in_flight: 2,
-    weight: 5_000,
-    waiting: 16 * 1024,
-};
+fn record_limits(store: &Store) -> Limits {
+    Limits {
+        in_flight: store.writers(),
+        weight: 5_000,
+        waiting: 16 * 1024,
+    }
+}
 
 /// Takes events. Clones share the groups that they go into.
 #[derive(Clone)]
@@ -47,8 +49,45 @@ pub(crate) struct Intake {
     records: mpsc::Sender<Record>,
 }
 
+/// Events on their way, all of one partition.
+pub(crate) struct Part {
+    pub(crate) partition: Partition,
+    pub(crate) events: EncodedEvents,
+}
+
+impl Part {
+    /// Events in their order, for a single transaction.
+    pub(crate) fn whole(events: &[Event<'_>]) -> Vec<Self> {
+        Self::of(events, Partition::default()).collect()
+    }
+
+    /// Events sorted by partition, for as many transactions.
+    pub(crate) fn split(events: &[Event<'_>]) -> Vec<Self> {
+        let mut shares: [Vec<&Event<'_>>; Partition::COUNT] = Default::default();
+        for event in events {
+            shares[Partition::of(event).number()].push(event);
+        }
+        (0..)
+            .zip(&shares)
+            .flat_map(|(number, share)| {
+                Self::of(share.iter().copied(), Partition::from_number(number))
+            })
+            .collect()
+    }
+
+    fn of<'e>(
+        events: impl IntoIterator<Item = &'e Event<'e>> + Clone,
+        partition: Partition,
+    ) -> impl Iterator<Item = Self> {
+        let parts = EncodedEvents::encode(events, MAX_ENTRY_BYTES);
+        parts
+            .into_iter()
+            .map(move |events| Self { partition, events })
+    }
+}
+
 struct Append {
-    parts: Vec<EncodedEvents>,
+    parts: Vec<Part>,
     reply: oneshot::Sender<Result<(), ApiError>>,
 }
 
@@ -59,7 +98,10 @@ struct Record {
 
 impl Job for Append {
     fn weight(&self) -> usize {
-        self.parts.iter().map(|part| part.as_bytes().len()).sum()
+        self.parts
+            .iter()
+            .map(|part| part.events.as_bytes().len())
+            .sum()
     }
 }
 
@@ -85,16 +127,22 @@ impl Intake {
             })
         });
         let metrics = Arc::clone(metrics);
-        let records = group::start("record", tasks, RECORD, move |jobs| {
+        let limits = record_limits(&store);
+        let records = group::start("record", tasks, limits, move |jobs| {
             record(store.clone(), tail.clone(), Arc::clone(&metrics), jobs)
         });
         Self { appends, records }
     }
 
+    /// Whether there is a queue, and what goes into it is to be split by partition.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.appends.is_some()
+    }
+
     /// Takes the events of a request for later.
-    pub(crate) async fn queue(&self, parts: Vec<EncodedEvents>) -> Result<(), ApiError> {
+    pub(crate) async fn queue(&self, parts: Vec<Part>) -> Result<(), ApiError> {
         let Some(appends) = &self.appends else {
-            return self.store(parts).await.map(drop);
+            return self.store(&parts).await.map(drop);
         };
         let (reply, answer) = oneshot::channel();
         submit(appends, Append { parts, reply })?;
@@ -103,9 +151,12 @@ impl Intake {
     }
 
     /// Stores the events of a request, and says what became of each.
-    pub(crate) async fn store(&self, parts: Vec<EncodedEvents>) -> Result<Vec<Outcome>, ApiError> {
+    pub(crate) async fn store(&self, parts: &[Part]) -> Result<Vec<Outcome>, ApiError> {
         let (reply, answer) = oneshot::channel();
-        let batch = new_batch(EncodedEvents::join(&parts), now());
+        let batch = new_batch(
+            EncodedEvents::join(parts.iter().map(|part| &part.events)),
+            now(),
+        );
         submit(&self.records, Record { batch, reply })?;
         match answer.await.unwrap_or(Err(ApiError::OutcomeUnknown))? {
             Recorded::Now(outcomes) => Ok(outcomes),
@@ -154,31 +205,36 @@ fn of_append(error: &AppendError) -> ApiError {
     }
 }
 
-/// Joins the parts of requests, in order, into entries.
-fn entries(requests: Vec<Vec<EncodedEvents>>, now: Timestamp) -> Vec<Outgoing> {
+/// Joins the parts of requests, in order within a partition, into entries.
+fn entries(requests: Vec<Vec<Part>>, now: Timestamp) -> Vec<Outgoing> {
+    let mut shares: [Vec<EncodedEvents>; Partition::COUNT] = Default::default();
+    for part in requests.into_iter().flatten() {
+        shares[part.partition.number()].push(part.events);
+    }
     let mut entries = Vec::new();
-    let mut entry = Vec::new();
-    let mut bytes = 0;
-    let mut close = |parts: &mut Vec<EncodedEvents>| {
-        if !parts.is_empty() {
+    for (number, share) in (0..).zip(&shares) {
+        let mut rest = &share[..];
+        while !rest.is_empty() {
+            let (entry, after) = rest.split_at(of_one_entry(rest));
+            rest = after;
             entries.push(Outgoing {
-                batch: new_batch(EncodedEvents::join(parts), now),
+                batch: new_batch(EncodedEvents::join(entry), now),
+                partition: Partition::from_number(number),
                 traceparent: None,
             });
-            parts.clear();
         }
-    };
-    for part in requests.into_iter().flatten() {
-        let len = part.as_bytes().len();
-        if bytes + len > MAX_ENTRY_BYTES {
-            close(&mut entry);
-            bytes = 0;
-        }
-        bytes += len;
-        entry.push(part);
     }
-    close(&mut entry);
     entries
+}
+
+/// How many of the first parts go into one entry: at least one.
+fn of_one_entry(parts: &[EncodedEvents]) -> usize {
+    let mut bytes = 0;
+    let fits = |part: &&EncodedEvents| {
+        bytes += part.as_bytes().len();
+        bytes <= MAX_ENTRY_BYTES
+    };
+    parts.iter().take_while(fits).count().max(1)
 }
 
 async fn record(store: Store, tail: Tail, metrics: Arc<Metrics>, jobs: Vec<Record>) {
@@ -229,25 +285,29 @@ pub(crate) fn now() -> Timestamp {
 mod tests {
     use super::*;
 
-    fn part(bytes: usize) -> EncodedEvents {
-        EncodedEvents::from_parts(vec![0; bytes].into(), 1)
+    fn part(partition: u32, bytes: usize) -> Part {
+        Part {
+            partition: Partition::from_number(partition),
+            events: EncodedEvents::from_parts(vec![0; bytes].into(), 1),
+        }
     }
 
     #[test]
-    fn requests_are_joined_into_entries_in_order_up_to_the_limit() {
+    fn requests_are_joined_into_entries_of_a_partition_in_order_up_to_the_limit() {
         let half = MAX_ENTRY_BYTES / 2;
         let requests = vec![
-            vec![part(half)],
+            vec![part(1, half), part(3, 7)],
             vec![],
-            vec![part(half)],
-            vec![part(1), part(MAX_ENTRY_BYTES * 2)],
-            vec![part(1)],
+            vec![part(1, half)],
+            vec![part(1, 1), part(1, MAX_ENTRY_BYTES * 2)],
+            vec![part(0, 5), part(1, 1)],
         ];
         let entries = entries(requests, now());
         let sizes: Vec<_> = entries
             .iter()
             .map(|entry| {
                 (
+                    entry.partition.number(),
                     entry.batch.events.as_bytes().len(),
                     entry.batch.events.count(),
                 )
@@ -256,10 +316,12 @@ mod tests {
         assert_eq!(
             sizes,
             [
-                (MAX_ENTRY_BYTES, 2),
-                (1, 1),
-                (MAX_ENTRY_BYTES * 2, 1),
-                (1, 1)
+                (0, 5, 1),
+                (1, MAX_ENTRY_BYTES, 2),
+                (1, 1, 1),
+                (1, MAX_ENTRY_BYTES * 2, 1),
+                (1, 1, 1),
+                (3, 7, 1)
             ]
         );
         let ids: std::collections::HashSet<_> =

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use event::body::{Form, Parsed, Refusal};
-use event::{EncodedEvents, Event, body};
+use event::{Event, body};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiError, ItemError, Problem};
 use crate::gateway::Gateway;
-use crate::intake::MAX_ENTRY_BYTES;
+use crate::intake::Part;
 use crate::query::Query;
 
 /// From this size on a body is parsed off the threads that serve other requests.
@@ -81,7 +81,7 @@ struct Wish {
 
 /// A body's events, in the form in which they travel.
 struct Accepted {
-    parts: Vec<EncodedEvents>,
+    parts: Vec<Part>,
     count: usize,
     refused: usize,
     refusals: Vec<Refusal>,
@@ -129,7 +129,8 @@ pub(crate) async fn publish(
     let read = gateway.bodies.read(&head.headers, body).await?;
     // What was read is reserved until the answer: it lives on in its encoded form.
     let _reserved = read.reserved;
-    let accept = || accept(&read.bytes, wish, &gateway.store);
+    let split = !wish.stored && gateway.intake.has_queue();
+    let accept = || accept(&read.bytes, wish, split, &gateway.store);
     let accepted = if read.bytes.len() < LARGE_BODY {
         accept()
     } else {
@@ -169,11 +170,11 @@ async fn store(gateway: &Gateway, accepted: Accepted, wish: Wish) -> Result<Resp
     let outcomes = if accepted.parts.is_empty() {
         Vec::new()
     } else {
-        gateway.intake.store(accepted.parts.clone()).await?
+        gateway.intake.store(&accepted.parts).await?
     };
     let mut events = Vec::with_capacity(outcomes.len());
     for part in &accepted.parts {
-        events.extend(part.decode().map_err(|error| {
+        events.extend(part.events.decode().map_err(|error| {
             tracing::error!(%error, "what was just encoded can't be decoded");
             ApiError::Internal
         })?);
@@ -210,14 +211,19 @@ fn partial(wish: Wish, refused: usize, refusals: Vec<Refusal>) -> Option<Partial
     })
 }
 
-fn accept(bytes: &[u8], wish: Wish, store: &Store) -> Result<Accepted, ApiError> {
+fn accept(bytes: &[u8], wish: Wish, split: bool, store: &Store) -> Result<Accepted, ApiError> {
     let mut parsed = body::parse(bytes, wish.form)?;
     refuse_beyond_limit(&mut parsed, store);
     if parsed.refused > 0 && !wish.partial {
         return Err(ApiError::Refused(parsed.refusals, parsed.refused));
     }
+    let parts = if split {
+        Part::split(&parsed.events)
+    } else {
+        Part::whole(&parsed.events)
+    };
     Ok(Accepted {
-        parts: EncodedEvents::encode(&parsed.events, MAX_ENTRY_BYTES),
+        parts,
         count: parsed.events.len() + parsed.refused,
         refused: parsed.refused,
         refusals: parsed.refusals,

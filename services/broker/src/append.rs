@@ -1,6 +1,6 @@
 //! How entries get into the stream.
 
-use event::Batch;
+use event::{Batch, Partition};
 use redis::{Cmd, RedisError};
 
 use crate::link::Failure;
@@ -11,6 +11,8 @@ use crate::{AppendError, Broker, entry};
 pub struct Outgoing {
     /// The batch.
     pub batch: Batch,
+    /// Where all of its events belong.
+    pub partition: Partition,
     /// The W3C trace context of the request that it is of.
     pub traceparent: Option<String>,
 }

@@ -11,7 +11,7 @@ pub(crate) mod scripts;
 
 use std::time::{Duration, Instant};
 
-use event::Batch;
+use event::{Batch, Partition};
 use redis::{Cmd, RedisError, Value};
 
 use self::pace::Pace;
@@ -48,6 +48,8 @@ pub struct Delivery {
     pub entry: EntryId,
     /// What it holds; if it is garbled, a batch that does not decode.
     pub batch: Batch,
+    /// Where its events belong.
+    pub partition: Partition,
     /// The W3C trace context of the request that it is of.
     pub traceparent: Option<String>,
 }

@@ -2,12 +2,13 @@
 //!
 //! Fields: `v` the version of the format, `id` the batch's identity (16 bytes), `n` how many
 //! events it holds, `t` when a gateway took them (microseconds since 1970), `e` the events
-//! as [`event::batch`] encodes them, and `tp`, if there is one, the W3C `traceparent`. A
+//! as [`event::batch`] encodes them, `p` the partition that all of them are of, and `tp`, if
+//! there is one, the W3C `traceparent`. A
 //! rolling upgrade has entries of two versions in the stream: one of a later version is
 //! left to the workers that know it.
 
 use event::batch::FORMAT;
-use event::{Batch, BatchId, EncodedEvents, Timestamp};
+use event::{Batch, BatchId, EncodedEvents, Partition, Timestamp};
 use redis::{Cmd, Value};
 use uuid::Uuid;
 
@@ -26,7 +27,11 @@ pub(crate) enum Read {
 
 /// Adds the fields to an XADD.
 pub(crate) fn write(command: &mut Cmd, outgoing: &Outgoing) {
-    let Outgoing { batch, traceparent } = outgoing;
+    let Outgoing {
+        batch,
+        partition,
+        traceparent,
+    } = outgoing;
     command
         .arg("v")
         .arg(FORMAT)
@@ -36,6 +41,8 @@ pub(crate) fn write(command: &mut Cmd, outgoing: &Outgoing) {
         .arg(batch.events.count())
         .arg("t")
         .arg(batch.received_at.as_micros())
+        .arg("p")
+        .arg(partition.number())
         .arg("e")
         .arg(&batch.events.as_bytes()[..]);
     if let Some(traceparent) = traceparent {
@@ -78,6 +85,7 @@ impl Fields {
             .and_then(Timestamp::from_micros)
             .or_else(|| added_at(&id))
             .unwrap_or(Timestamp::MIN);
+        let partition = Partition::from_number(self.number("p").unwrap_or_default());
         // Without its events it can't be decoded, and the store buries it as it is.
         let events = self.take("e").unwrap_or_default();
         let traceparent = self.take("tp").and_then(|tp| String::from_utf8(tp).ok());
@@ -91,6 +99,7 @@ impl Fields {
                 received_at,
                 events: EncodedEvents::from_parts(events.into(), count),
             },
+            partition,
             traceparent,
         })
     }
@@ -158,6 +167,7 @@ mod tests {
                 received_at: Timestamp::from_micros(5).unwrap(),
                 events: EncodedEvents::from_parts(vec![1, 2].into(), 3),
             },
+            partition: Partition::from_number(3),
             traceparent: Some("00-1-2-01".into()),
         };
         let mut command = Cmd::new();
@@ -174,6 +184,7 @@ mod tests {
         assert_eq!(read.batch.id, outgoing.batch.id);
         assert_eq!(read.batch.received_at, outgoing.batch.received_at);
         assert_eq!(read.batch.events, outgoing.batch.events);
+        assert_eq!(read.partition, outgoing.partition);
         assert_eq!(read.traceparent, outgoing.traceparent);
         assert_eq!(read.entry.events, 3);
     }

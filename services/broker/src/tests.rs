@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use ::redis::Value;
-use event::{Batch, BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp, Topic};
+use event::{
+    Batch, BatchId, EncodedEvents, Event, EventId, Partition, Payload, Source, Timestamp, Topic,
+};
 use uuid::Uuid;
 
 use self::redis::{Redis, at, eventually};
@@ -34,6 +36,7 @@ fn outgoing(id: u128, events: usize) -> Outgoing {
             received_at: Timestamp::from_micros(7).unwrap(),
             events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
         },
+        partition: Partition::default(),
         traceparent: None,
     }
 }

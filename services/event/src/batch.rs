@@ -50,8 +50,11 @@ pub struct DecodeError(&'static str);
 impl EncodedEvents {
     /// Encodes events in order into parts of at most `max_bytes` each; an event that
     /// is larger alone is a part of its own.
-    pub fn encode(events: &[Event<'_>], max_bytes: usize) -> Vec<Self> {
-        let total: usize = events.iter().map(encoded_len).sum();
+    pub fn encode<'e>(
+        events: impl IntoIterator<Item = &'e Event<'e>> + Clone,
+        max_bytes: usize,
+    ) -> Vec<Self> {
+        let total: usize = events.clone().into_iter().map(encoded_len).sum();
         let mut parts = Vec::with_capacity(total.div_ceil(max_bytes.max(1)));
         let mut bytes = BytesMut::with_capacity(total.min(max_bytes));
         let mut count = 0;
@@ -95,17 +98,20 @@ impl EncodedEvents {
     }
 
     /// The same events followed by the others'.
-    pub fn join(parts: &[Self]) -> Self {
-        if let [only] = parts {
+    pub fn join<'p>(parts: impl IntoIterator<Item = &'p Self, IntoIter: Clone>) -> Self {
+        let parts = parts.into_iter();
+        let mut several = parts.clone();
+        if let (Some(only), None) = (several.next(), several.next()) {
             return only.clone();
         }
-        let mut bytes = BytesMut::with_capacity(parts.iter().map(|part| part.bytes.len()).sum());
-        for part in parts {
+        let len = parts.clone().map(|part| part.bytes.len()).sum();
+        let mut bytes = BytesMut::with_capacity(len);
+        for part in parts.clone() {
             bytes.extend_from_slice(&part.bytes);
         }
         Self {
             bytes: bytes.freeze(),
-            count: parts.iter().map(|part| part.count).sum(),
+            count: parts.map(|part| part.count).sum(),
         }
     }
 

@@ -12,11 +12,13 @@
 //! 3. [`event`](mod@event): an [`Event`], its [`Key`] (what makes it the same event)
 //!    and its [`Digest`] (what makes it a resend rather than a conflict).
 //! 4. [`body`]: from the bytes of a request to events, or to [`Refusal`]s.
-//! 5. [`batch`]: the one encoded form in which events travel and wait.
+//! 5. [`batch`]: the one encoded form in which events travel and wait, and [`partition`]:
+//!    which of them may meet.
 
 pub mod batch;
 pub mod body;
 pub mod event;
+pub mod partition;
 pub mod payload;
 pub mod text;
 pub mod timestamp;
@@ -24,6 +26,7 @@ pub mod timestamp;
 pub use batch::{Batch, BatchId, EncodedEvents};
 pub use body::{Form, Parsed, Refusal};
 pub use event::{Digest, Event, Key};
+pub use partition::Partition;
 pub use payload::Payload;
 pub use text::{EventId, Source, Topic};
 pub use timestamp::Timestamp;

@@ -22,8 +22,6 @@ use crate::{Args, StoreError};
 pub(crate) struct Postgres {
     pool: PgPool,
     pub(crate) topics: Arc<TopicCache>,
-    /// Which of the 16 rows of each counter this process adds to.
-    slot: i16,
     keep_identities: Duration,
 }
 
@@ -32,8 +30,6 @@ impl Postgres {
         Self {
             pool: connection::pool(options, args.database_connections),
             topics: Arc::new(TopicCache::new(args.max_topics)),
-            // Any spread will do: two processes in one slot wait for each other, no more.
-            slot: i16::try_from(std::process::id() % 16).expect("a number below 16 fits"),
             keep_identities: args.keep_identities(),
         }
     }

@@ -32,9 +32,10 @@ pub struct Args {
     #[arg(long, env, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     pub claim_idle_ms: u64,
 
-    /// How many events one transaction is to hold. Below 1000 PostgreSQL spends its time on
-    /// round trips and syncs; above 5000 it gains nothing, while what a worker holds in
-    /// memory grows with it: these events, and as many that it has taken ahead
+    /// How many events are taken at once, to be recorded in up to four transactions at a
+    /// time, one a partition of the keys. With few PostgreSQL spends its time on round trips
+    /// and syncs; with more than some thousand it gains nothing, while what a worker holds
+    /// in memory grows with it: these events, and as many that it has taken ahead
     #[arg(long, env, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch_events: u32,
 

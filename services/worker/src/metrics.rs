@@ -101,8 +101,8 @@ impl Metrics {
     }
 
     /// Counts batches as in flight for as long as what it returns lives.
-    pub(crate) fn in_flight(&self, batches: &[Batch]) -> InFlight {
-        let events = batches.iter().map(|batch| i64::from(batch.events.count()));
+    pub(crate) fn in_flight<'b>(&self, batches: impl Iterator<Item = &'b Batch>) -> InFlight {
+        let events = batches.map(|batch| i64::from(batch.events.count()));
         self.in_flight.set(events.sum());
         InFlight(self.in_flight.clone())
     }

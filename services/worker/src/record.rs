@@ -32,22 +32,21 @@ impl Recorder {
         }
     }
 
+    /// Records shares, which have no key in common, in a transaction each, all at one time.
+    ///
     /// Tries the very same batches until they are recorded: whatever an attempt without an
-    /// answer has done, their identities tell. None if the process is to end before that.
-    pub(crate) async fn record(&mut self, batches: &[Batch]) -> Option<Vec<Recorded>> {
-        let _in_flight = self.metrics.in_flight(batches);
+    /// answer has done, their identities tell. None for a share that is not recorded when
+    /// the process is to end.
+    pub(crate) async fn record(&mut self, shares: &[Vec<Batch>]) -> Vec<Option<Vec<Recorded>>> {
+        let _in_flight = self.metrics.in_flight(shares.iter().flatten());
+        let mut recorded = vec![None; shares.len()];
         loop {
-            let timer = self.metrics.record_seconds.start_timer();
-            let error = match self.attempt(batches).await? {
-                Ok(recorded) => {
-                    timer.observe_duration();
+            let Some(error) = self.attempt(shares, &mut recorded).await else {
+                if recorded.iter().all(Option::is_some) {
                     self.trouble.over();
-                    self.metrics.recorded(batches, &recorded, now());
-                    return Some(recorded);
                 }
-                Err(error) => error,
+                return recorded;
             };
-            timer.stop_and_discard();
             if self.trouble.is_news() {
                 if let StoreError::Unbalanced(_) = error {
                     // A defect. Nothing is dropped, and nothing goes on, until it is mended.
@@ -58,20 +57,56 @@ impl Recorder {
             }
             self.trouble.pause(&self.shutdown).await;
             if self.shutdown.is_cancelled() {
-                return None;
+                return recorded;
             }
         }
     }
 
-    async fn attempt(&self, batches: &[Batch]) -> Option<Result<Vec<Recorded>, StoreError>> {
+    /// Tries what is not recorded yet, once; an error, if there was one.
+    async fn attempt(
+        &self,
+        shares: &[Vec<Batch>],
+        recorded: &mut [Option<Vec<Recorded>>],
+    ) -> Option<StoreError> {
+        let pending = shares
+            .iter()
+            .zip(recorded)
+            .filter(|(_, done)| done.is_none());
+        let attempts = pending.map(async |(batches, done)| match self.once(batches).await {
+            Some(Ok(recorded)) => {
+                *done = Some(recorded);
+                None
+            }
+            Some(Err(error)) => Some(error),
+            None => None,
+        });
+        let errors = futures::future::join_all(attempts).await;
+        errors.into_iter().flatten().next()
+    }
+
+    async fn once(&self, batches: &[Batch]) -> Option<Result<Vec<Recorded>, StoreError>> {
+        let timer = self.metrics.record_seconds.start_timer();
         let cut_off = async {
             self.shutdown.cancelled().await;
             tokio::time::sleep(DRAIN_PATIENCE).await;
         };
-        tokio::select! {
+        let result = tokio::select! {
             biased;
-            result = self.store.record(batches, now()) => Some(result),
-            () = cut_off => None,
+            result = self.store.record(batches, now()) => result,
+            () = cut_off => {
+                timer.stop_and_discard();
+                return None;
+            }
+        };
+        match &result {
+            Ok(recorded) => {
+                timer.observe_duration();
+                self.metrics.recorded(batches, recorded, now());
+            }
+            Err(_) => {
+                timer.stop_and_discard();
+            }
         }
+        Some(result)
     }
 }

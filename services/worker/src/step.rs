@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::{Broker, Consumer, Delivery, EntryId};
-use event::Batch;
+use event::{Batch, Partition};
 use lifecycle::CancellationToken;
 use store::Store;
 
@@ -28,8 +28,12 @@ pub(crate) struct Step {
     ahead: Option<Taken>,
 }
 
-/// A delivery, taken apart.
-struct Taken {
+/// A delivery, taken apart by partition; each has something.
+struct Taken(Vec<Share>);
+
+/// What is of one partition: one transaction.
+#[derive(Default)]
+struct Share {
     entries: Vec<EntryId>,
     batches: Vec<Batch>,
 }
@@ -67,23 +71,40 @@ impl Step {
 
     /// Moves one delivery. An error ends nothing: the same is tried again.
     pub(crate) async fn step(&mut self) {
-        let Some(Taken { entries, batches }) = self.take().await else {
+        let Some(Taken(shares)) = self.take().await else {
             return;
         };
+        let (entries, batches): (Vec<_>, Vec<_>) = shares
+            .into_iter()
+            .map(|share| (share.entries, share.batches))
+            .unzip();
         let record = self.recorder.record(&batches);
         let take_ahead = take_ahead(&mut self.consumer, self.batch_events, &self.shutdown);
         let (recorded, ahead) = tokio::join!(record, take_ahead);
-        self.consumer.committed(recorded.is_some());
-        let Some(recorded) = recorded else {
-            // The process ends. Nothing is lost: all of it stays pending under this name.
-            return;
-        };
-        self.ahead = ahead;
-        // Only now, after the commit: killed before this line, the entries are delivered
+        let all = recorded.iter().all(Option::is_some);
+        self.consumer.committed(all);
+        if all {
+            self.ahead = ahead;
+        }
+        // What is not recorded now is not lost: the process ends, and it stays pending under
+        // this name.
+        let committed = entries
+            .iter()
+            .zip(&recorded)
+            .filter(|(_, done)| done.is_some());
+        let committed: Vec<_> = committed
+            .flat_map(|(entries, _)| entries)
+            .cloned()
+            .collect();
+        // Only now, after the commits: killed before this line, the entries are delivered
         // again, and the store knows the batches by their identities and counts nothing;
         // killed after it, nothing is left to do.
-        self.acknowledge(&entries).await;
-        tell(&self.broker, &batches, &recorded).await;
+        self.acknowledge(&committed).await;
+        for (batches, recorded) in batches.iter().zip(recorded) {
+            if let Some(recorded) = recorded {
+                tell(&self.broker, batches, &recorded).await;
+            }
+        }
     }
 
     async fn take(&mut self) -> Option<Taken> {
@@ -119,11 +140,15 @@ impl Step {
 
 impl Taken {
     fn of(deliveries: Vec<Delivery>) -> Option<Self> {
-        let (entries, batches): (Vec<_>, Vec<_>) = deliveries
-            .into_iter()
-            .map(|delivery| (delivery.entry, delivery.batch))
-            .unzip();
-        (!entries.is_empty()).then_some(Self { entries, batches })
+        let mut shares: [Share; Partition::COUNT] = Default::default();
+        for delivery in deliveries {
+            let share = &mut shares[delivery.partition.number()];
+            share.entries.push(delivery.entry);
+            share.batches.push(delivery.batch);
+        }
+        let shares = shares.into_iter().filter(|share| !share.entries.is_empty());
+        let shares: Vec<_> = shares.collect();
+        (!shares.is_empty()).then_some(Self(shares))
     }
 }
 

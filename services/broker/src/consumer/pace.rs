@@ -67,7 +67,7 @@ pub(super) fn size(deliveries: &[Delivery]) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use event::{Batch, BatchId, EncodedEvents, Timestamp};
+    use event::{Batch, BatchId, EncodedEvents, Partition, Timestamp};
     use uuid::Uuid;
 
     use super::*;
@@ -84,6 +84,7 @@ mod tests {
                 received_at: Timestamp::MIN,
                 events: EncodedEvents::from_parts(vec![0; bytes].into(), events),
             },
+            partition: Partition::default(),
             traceparent: None,
         };
         vec![delivery; entries]

@@ -153,7 +153,7 @@ impl Postgres {
         super::letters::insert_letters(connection, &judgement.letters, now).await?;
         // Last, so that a counter is locked for as short as can be; sorted by topic, so
         // that two processes in one slot can't deadlock.
-        add_counts(connection, self.slot, judgement).await
+        add_counts(connection, judgement).await
     }
 }
 
@@ -245,7 +245,6 @@ async fn read_winners(
 
 async fn add_counts(
     connection: &mut PgConnection,
-    slot: i16,
     judgement: &Judgement<'_>,
 ) -> Result<(), StoreError> {
     let counts = &judgement.counts;
@@ -253,8 +252,10 @@ async fn add_counts(
         return Ok(());
     }
     sqlx::query(
+        // The slot is the connection's: two of one slot would wait for each other's commit.
         "INSERT INTO counters AS c (slot, topic_id, received, \"unique\", duplicates, conflicts, buried)
-         SELECT $1, * FROM unnest($2::int4[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[])
+         SELECT pg_backend_pid() % 16, *
+         FROM unnest($1::int4[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])
          ON CONFLICT (slot, topic_id) DO UPDATE SET
              received = c.received + excluded.received,
              \"unique\" = c.\"unique\" + excluded.\"unique\",
@@ -262,7 +263,6 @@ async fn add_counts(
              conflicts = c.conflicts + excluded.conflicts,
              buried = c.buried + excluded.buried",
     )
-    .bind(slot)
     .bind(counts.keys().copied().bind_iter())
     .bind(counts.values().map(|counts| counts.received).bind_iter())
     .bind(counts.values().map(|counts| counts.unique).bind_iter())

@@ -94,6 +94,8 @@ impl World {
     async fn append(&self, batches: &[Batch]) {
         let outgoing = |batch: &Batch| Outgoing {
             batch: batch.clone(),
+            // Some of each, so that they are recorded at one time.
+            partition: Partition::from_number(batch.id.0.as_u128() as u32),
             traceparent: None,
         };
         let entries: Vec<_> = batches.iter().map(outgoing).collect();
