@@ -80,6 +80,16 @@ impl Store {
         delegate!(self, backend => backend.check().await)
     }
 
+    /// How many transactions it pays to have under way at once. With one writer, what a
+    /// second would hold is better part of the first: it then writes each page of an index
+    /// once for all of them.
+    pub fn writers(&self) -> usize {
+        match &self.backend {
+            Backend::Postgres(_) => 2,
+            Backend::Sqlite(_) => 1,
+        }
+    }
+
     /// Records batches in one transaction and says what became of each event. A batch
     /// whose identity is recorded already changes nothing.
     pub async fn record(

@@ -16,9 +16,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// that inserting at random places seldom reads.
 const CACHE: &str = "-32768";
 
-/// Pages in the write-ahead log before they are moved into the file: 16 MiB. With
-/// SQLite's default of 4 MiB a busy writer syncs the file several times a second.
-const CHECKPOINT_PAGES: &str = "4096";
+/// Pages in the write-ahead log before they are moved into the file: 64 MiB. A page of an
+/// index that is filled at random is in the log many times by then, and is moved once; with
+/// SQLite's default of 4 MiB a busy writer moves it each time.
+const CHECKPOINT_PAGES: &str = "16384";
 
 #[derive(Debug)]
 pub(super) struct Writer {

@@ -183,7 +183,10 @@ async fn embedded(plan: &Plan, table: &mut Table) {
     let (mut empty, mut million) = (Vec::new(), Vec::new());
     for run in 0..plan.runs {
         let sekali = Sekali::embedded().await;
-        let load = |seed| Load::new(plan.events / 2).batch(100).seed(seed);
+        let load = |seed| {
+            let load = Load::new(plan.events / 2).batch(100).concurrency(64);
+            load.seed(seed)
+        };
         empty.push(load(run as u64).run(&sekali).await.acknowledged);
         let fill = Load::new(1_200_000).batch(500).seed(500 + run as u64);
         fill.run(&sekali).await;
