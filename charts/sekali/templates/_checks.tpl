@@ -1,0 +1,107 @@
+{{- /*
+Values that the schema can't tell are wrong: each is refused with a sentence that says what to
+change, rather than found out by a pod.
+*/}}
+{{- define "sekali.checks" -}}
+{{- include "sekali.checks.servers" . -}}
+{{- include "sekali.checks.durability" . -}}
+{{- include "sekali.checks.sizes" . -}}
+{{- include "sekali.checks.drain" . -}}
+{{- end }}
+
+{{- define "sekali.checks.servers" -}}
+{{- range $server, $external := dict "redis" "externalRedis" "postgresql" "externalPostgresql" -}}
+{{- $enabled := (get $.Values $server).enabled -}}
+{{- $host := (get $.Values $external).host -}}
+{{- if and $enabled $host -}}
+{{- fail (printf "%s.host is set, and %s.enabled is true: set it to false to use what is there already, or leave the host empty" $external $server) -}}
+{{- end -}}
+{{- if not (or $enabled $host) -}}
+{{- fail (printf "%s.enabled is false: say in %s.host where there is one" $server $external) -}}
+{{- end -}}
+{{- if and $host (regexMatch "[/@:?# ]" $host) -}}
+{{- fail (printf "%s.host is a name or an address alone, not %q; the port, the user and the password have values of their own" $external $host) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.externalRedis.user (not .Values.externalRedis.existingSecret) -}}
+{{- fail "externalRedis.user needs externalRedis.existingSecret, which holds its password" -}}
+{{- end -}}
+{{- if and .Values.auth.existingSecret (or .Values.auth.redisPassword .Values.auth.postgresqlPassword) -}}
+{{- fail "auth.existingSecret is set, so auth.redisPassword and auth.postgresqlPassword would not be used: leave them empty" -}}
+{{- end -}}
+{{- if and .Values.publisher.enabled .Values.apiKeys.existingSecret (not .Values.publisher.apiKey.existingSecret) -}}
+{{- fail "publisher.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret, or every request gets 401" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sekali.checks.durability" -}}
+{{- range $name := list "synchronous_commit" "fsync" "full_page_writes" -}}
+{{- $value := get $.Values.postgresql.settings $name | toString | lower -}}
+{{- if has $value (list "off" "false" "no" "0" "local") -}}
+{{- fail (printf "postgresql.settings.%s is %s: what was acknowledged could be lost; leave it on" $name $value) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := .Values.redis.settings -}}
+{{- if has (lower $name) (list "appendonly" "appendfsync" "maxmemory" "maxmemory-policy" "requirepass" "user" "dir" "save") -}}
+{{- fail (printf "redis.settings.%s is the chart's to set: see redis.appendfsync, redis.maxmemory and auth" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sekali.checks.sizes" -}}
+{{- with .Values.redis -}}
+{{- if .enabled -}}
+{{- $maxmemory := include "sekali.bytes" .maxmemory | int64 -}}
+{{- if lt $maxmemory 16777216 -}}
+{{- fail (printf "redis.maxmemory is %s: less than 16Mi holds no queue" .maxmemory) -}}
+{{- end -}}
+{{- with (.resources.limits | default dict).memory -}}
+{{- if lt (include "sekali.bytes" . | int64) (mul 2 $maxmemory) -}}
+{{- fail (printf "redis.resources.limits.memory is %v: it has to be at least twice redis.maxmemory (%s), or Redis is killed while it writes its file anew" . $.Values.redis.maxmemory) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .persistence.enabled (not .persistence.existingClaim) -}}
+{{- if lt (include "sekali.bytes" .persistence.size | int64) (add 2147483648 (mul 3 $maxmemory)) -}}
+{{- fail (printf "redis.persistence.size is %s: it has to be at least three times redis.maxmemory (%s) and 2Gi more, or the disk fills up" .persistence.size .maxmemory) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.postgresql.enabled -}}
+{{- $gateways := int .Values.aggregator.replicas -}}
+{{- if .Values.aggregator.autoscaling.enabled }}{{ $gateways = int .Values.aggregator.autoscaling.max }}{{ end -}}
+{{- /* Each opens 8 connections, one more of each kind runs during an upgrade, and 3 are kept for administrators. */ -}}
+{{- $needed := add 3 (mul 8 (add 2 $gateways .Values.worker.replicas)) -}}
+{{- $allowed := get .Values.postgresql.settings "max_connections" | default 100 | int -}}
+{{- if gt $needed $allowed -}}
+{{- fail (printf "aggregator and worker replicas need up to %d connections, and postgresql.settings.max_connections is %d: raise it, or run fewer" $needed $allowed) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.aggregator.autoscaling -}}
+{{- if gt (int .min) (int .max) -}}
+{{- fail (printf "aggregator.autoscaling.min (%v) is more than max (%v)" .min .max) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.aggregator.autoscaling.enabled (not (.Values.aggregator.resources.requests | default dict).cpu) -}}
+{{- fail "aggregator.autoscaling needs aggregator.resources.requests.cpu, which it is a share of" -}}
+{{- end -}}
+{{- with .Values.aggregator.service -}}
+{{- if and .nodePort (eq .type "ClusterIP") -}}
+{{- fail "aggregator.service.nodePort needs aggregator.service.type NodePort or LoadBalancer" -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sekali.checks.drain" -}}
+{{- range $name := list "aggregator" "worker" -}}
+{{- with get $.Values $name -}}
+{{- if ge (int .drain.delaySeconds) (int .drain.deadlineSeconds) -}}
+{{- fail (printf "%s.drain.delaySeconds (%v) has to be less than deadlineSeconds (%v), which bounds it" $name .drain.delaySeconds .drain.deadlineSeconds) -}}
+{{- end -}}
+{{- $needed := add (.drain.preStopSeconds | default 0) .drain.deadlineSeconds -}}
+{{- if le (int .terminationGracePeriodSeconds) (int $needed) -}}
+{{- fail (printf "%s.terminationGracePeriodSeconds is %v: it has to be more than its drain may take, %v seconds, or pods are killed in it" $name .terminationGracePeriodSeconds $needed) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
