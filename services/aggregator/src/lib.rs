@@ -102,7 +102,7 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         router,
         http::Limits::default(),
         &process.tasks,
-        process.shutdown.clone(),
+        process.closing(),
     )?;
     Ok(())
 }

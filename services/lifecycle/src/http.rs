@@ -1,8 +1,9 @@
 //! HTTP/1.1 on a listener: the accept loop and its bounds.
 //!
 //! It guarantees that no client and no shortage ends the loop, that what a connection
-//! holds is bounded, and that a drain closes idle connections at once and lets requests
-//! in flight finish. It never bounds how long a handler reads a body or writes an
+//! holds is bounded, that a connection closes with its next answer once a drain is
+//! announced, and that the drain closes idle connections at once and lets requests in
+//! flight finish. It never bounds how long a handler reads a body or writes an
 //! answer: that is the handler's to say.
 //!
 //! Per request it adds no allocation, no timer and no lock: hyper's own time-out for
@@ -60,6 +61,38 @@ impl Default for Limits {
     }
 }
 
+/// How connections end. A client that keeps one may send into it at the very instant at
+/// which it is closed, and then never knows what became of its request; only an answer that
+/// says so ends a connection without that risk.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// From now on each connection closes with its next answer; new ones are still taken.
+    pub announced: CancellationToken,
+    /// Idle connections close at once, and no new ones are taken.
+    pub begun: CancellationToken,
+}
+
+impl From<CancellationToken> for Closing {
+    /// Without an announcement.
+    fn from(begun: CancellationToken) -> Self {
+        Self {
+            announced: begun.clone(),
+            begun,
+        }
+    }
+}
+
+impl Closing {
+    /// For one connection, with tokens of its own: on shared ones, connections would wait
+    /// for each other at every request.
+    fn of_connection(&self) -> Self {
+        Self {
+            announced: self.announced.child_token(),
+            begun: self.begun.child_token(),
+        }
+    }
+}
+
 /// Binds an address; port 0 takes a free one.
 pub fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     let listen = || {
@@ -76,7 +109,7 @@ pub fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     listen().with_context(|| format!("listen on {addr}"))
 }
 
-/// Serves a router until the shutdown, in a task called `name`, and logs `listening` with
+/// Serves a router until the closing, in a task called `name`, and logs `listening` with
 /// `name` and `addr`. Returns the address at once.
 pub fn serve(
     name: &'static str,
@@ -84,9 +117,9 @@ pub fn serve(
     router: Router,
     limits: Limits,
     tasks: &Tasks,
-    shutdown: CancellationToken,
+    closing: impl Into<Closing>,
 ) -> anyhow::Result<SocketAddr> {
-    serve_service(name, listener, Routes(router), limits, tasks, shutdown)
+    serve_service(name, listener, Routes(router), limits, tasks, closing)
 }
 
 /// The same for a service of hyper's, which sees the request as it came: a hot path can
@@ -97,7 +130,7 @@ pub fn serve_service<S, B>(
     service: S,
     limits: Limits,
     tasks: &Tasks,
-    shutdown: CancellationToken,
+    closing: impl Into<Closing>,
 ) -> anyhow::Result<SocketAddr>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -114,7 +147,7 @@ where
         listener,
         limits,
         tasks: tasks.clone(),
-        shutdown,
+        closing: closing.into(),
     };
     tasks.spawn(name, accept.run(service));
     Ok(addr)

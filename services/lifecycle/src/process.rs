@@ -5,8 +5,8 @@
 //! can't mean what it was told ([`crate::args`]); with 130 when a second signal cut the
 //! drain short.
 //!
-//! The drain, in order: readiness goes off; a pause, so that whoever routes to this
-//! process notices; the shutdown token is cancelled, upon which intake stops and tasks
+//! The drain, in order: readiness goes off, and connections close with their next answer;
+//! a pause, so that whoever routes to this process notices; the shutdown token is cancelled, upon which intake stops and tasks
 //! finish what is in flight; tasks are joined; last of all the admin port closes. One
 //! deadline is over all of it.
 
@@ -19,6 +19,7 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Args, ConfigError, Drain, EX_CONFIG};
+use crate::http::Closing;
 use crate::signals::Signals;
 use crate::{Readiness, Tasks, admin, metrics, telemetry};
 
@@ -34,6 +35,8 @@ pub struct Process {
     /// Cancelled when intake is to stop. A task that others hand their work to ends when
     /// they are gone (its channel closes), not upon this.
     pub shutdown: CancellationToken,
+    /// Cancelled before that, when the drain begins.
+    draining: CancellationToken,
     /// Owns whatever is started.
     pub tasks: Tasks,
     /// What `/readyz` says; each owner of a dependency sets its check.
@@ -55,9 +58,18 @@ impl Process {
             readiness: Readiness::default(),
             metrics: metrics::registry(name)?,
             admin_tasks: Tasks::new(admin_shutdown.clone()),
+            draining: CancellationToken::new(),
             shutdown,
             admin_shutdown,
         })
+    }
+
+    /// How the connections of a listener end when the process does.
+    pub fn closing(&self) -> Closing {
+        Closing {
+            announced: self.draining.clone(),
+            begun: self.shutdown.clone(),
+        }
     }
 
     /// Serves the admin port. Do it first, so that a start that waits can be watched.
@@ -181,6 +193,7 @@ where
         () = process.admin_tasks.failed() => End::Failure,
     };
     let served = process.readiness.drain();
+    process.draining.cancel();
     let finish = async {
         // Only a signal comes with time to spare, and only who served has callers.
         if served && matches!(end, End::Signal) {

@@ -5,15 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Closing, Limits, connection};
+use crate::Tasks;
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
-
-use super::{Limits, connection};
-use crate::Tasks;
 
 /// How long to wait when the process or the system has run out of something that
 /// connections need: long enough for some to end, short enough for a client to wait.
@@ -24,7 +22,7 @@ pub(super) struct Accept {
     pub(super) listener: TcpListener,
     pub(super) limits: Limits,
     pub(super) tasks: Tasks,
-    pub(super) shutdown: CancellationToken,
+    pub(super) closing: Closing,
 }
 
 impl Accept {
@@ -40,19 +38,17 @@ impl Accept {
         while let Some((stream, place)) = self.next(&places).await {
             let (builder, service) = (builder.clone(), service.clone());
             let limits = self.limits;
-            // A token of its own: on a shared one, connections would wait for each
-            // other at every request.
-            let shutdown = self.shutdown.child_token();
+            let closing = self.closing.of_connection();
             self.tasks.spawn_transient(self.name, async move {
                 let _place = place;
-                connection::run(stream, builder, service, limits, shutdown).await;
+                connection::run(stream, builder, service, limits, closing).await;
             });
         }
         Ok(())
     }
 
     /// The next connection and its place among the most that may be open; none after
-    /// the shutdown, once the kernel's backlog is empty.
+    /// the closing, once the kernel's backlog is empty.
     async fn next(&self, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
         let place = self.place(places).await?;
         let mut short = false;
@@ -60,7 +56,7 @@ impl Accept {
             let accepted = tokio::select! {
                 biased;
                 accepted = self.listener.accept() => accepted,
-                () = self.shutdown.cancelled() => return None,
+                () = self.closing.begun.cancelled() => return None,
             };
             match accepted {
                 Ok((stream, _)) => {
@@ -78,7 +74,7 @@ impl Accept {
                         short = true;
                     }
                     let pause = tokio::time::sleep(SHORTAGE_PAUSE);
-                    self.shutdown.run_until_cancelled(pause).await?;
+                    self.closing.begun.run_until_cancelled(pause).await?;
                 }
             }
         }
@@ -95,7 +91,7 @@ impl Accept {
         );
         let free = Arc::clone(places).acquire_owned();
         // Nobody closes the semaphore, so an error can't be.
-        self.shutdown.run_until_cancelled(free).await?.ok()
+        self.closing.begun.run_until_cancelled(free).await?.ok()
     }
 }
 

@@ -8,15 +8,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::Limits;
+use super::{Closing, Limits};
 
 /// How much of a body is read, or of an answer held, at once; beyond it the other side
 /// waits. Times the most connections it is a gigabyte, which only clients that all send
@@ -38,19 +38,25 @@ pub(super) async fn run<S, B>(
     builder: http1::Builder,
     service: S,
     limits: Limits,
-    shutdown: CancellationToken,
+    closing: Closing,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static,
 {
     let pulse = Arc::new(Pulse::new());
-    let begun = Arc::clone(&pulse);
+    let busy_pulse = Arc::clone(&pulse);
+    let Closing { announced, begun } = closing;
     let watched = service_fn(move |request| {
-        let busy = Busy::begin(&begun);
+        let busy = Busy::begin(&busy_pulse);
         let response = service.call(request);
+        let announced = announced.clone();
         async move {
-            let response = response.await?;
+            let mut response = response.await?;
+            if announced.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             Ok::<_, S::Error>(response.map(|inner| Watched { inner, _busy: busy }))
         }
     });
@@ -68,7 +74,7 @@ pub(super) async fn run<S, B>(
                 }
                 return;
             }
-            () = shutdown.cancelled(), if !draining => {
+            () = begun.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }

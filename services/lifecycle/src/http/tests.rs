@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Server {
     addr: SocketAddr,
     tasks: Tasks,
+    announced: CancellationToken,
     shutdown: CancellationToken,
 }
 
@@ -26,10 +27,16 @@ impl Server {
         let shutdown = CancellationToken::new();
         let tasks = Tasks::new(shutdown.clone());
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let addr = serve("http", listener, router, limits, &tasks, shutdown.clone()).unwrap();
+        let announced = CancellationToken::new();
+        let closing = Closing {
+            announced: announced.clone(),
+            begun: shutdown.clone(),
+        };
+        let addr = serve("http", listener, router, limits, &tasks, closing).unwrap();
         Self {
             addr,
             tasks,
+            announced,
             shutdown,
         }
     }
@@ -139,6 +146,24 @@ async fn a_drain_closes_idle_connections_and_lets_a_request_in_flight_finish() {
     assert!(answer.ends_with("finished"), "{answer}");
     server.drained().await;
     assert!(TcpStream::connect(server.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn an_announced_drain_closes_connections_with_their_answers_and_takes_new_ones() {
+    let server = Server::start(hello(), Limits::default());
+    let mut kept = server.connect().await;
+    kept.send(GET).await;
+    let before = kept.expect("hello").await;
+    assert!(!before.contains("connection: close"), "{before}");
+
+    server.announced.cancel();
+    for mut client in [kept, server.connect().await] {
+        client.send(GET).await;
+        let answer = client.rest().await.unwrap();
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+    server.drained().await;
 }
 
 #[tokio::test]

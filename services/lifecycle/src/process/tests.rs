@@ -183,6 +183,25 @@ async fn the_delay_keeps_intake_open_after_readiness_went_off() {
 }
 
 #[tokio::test]
+async fn connections_learn_of_the_drain_before_the_delay() {
+    let drain = Drain {
+        delay: Duration::from_millis(100),
+        ..QUICK
+    };
+    let process = process();
+    let closing = process.closing();
+    let seen = async {
+        closing.announced.cancelled().await;
+        assert!(!closing.begun.is_cancelled());
+    };
+    let start = async |_| Ok(());
+    let run = run_service(&process, drain, signals(&["SIGTERM"]), start);
+    let (status, ()) = tokio::join!(run, seen);
+    assert_eq!(status, Ok(ExitCode::SUCCESS));
+    assert!(closing.begun.is_cancelled());
+}
+
+#[tokio::test]
 async fn a_job_ends_with_the_status_that_it_found() {
     let process = process();
     let work = async { Ok(ExitCode::from(3)) };
