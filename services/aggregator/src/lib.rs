@@ -38,7 +38,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use broker::{Broker, BrokerUrl};
-use lifecycle::{ConfigError, Process, http};
+use lifecycle::{ConfigError, Process, http, with_password};
 use store::{DatabaseUrl, Store};
 
 pub use args::Args;
@@ -53,7 +53,9 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     let Args {
         http_addr,
         database_url,
+        database_password_file,
         broker_url,
+        broker_password_file,
         api_keys_file,
         limits,
         broker: broker_args,
@@ -62,9 +64,15 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         process: _,
         print_openapi: _,
     } = args;
-    let database: DatabaseUrl = database_url.parse("--database-url")?;
-    let broker_url: Option<BrokerUrl> = broker_url
-        .map(|url| url.parse("--broker-url"))
+    let file = (
+        "--database-password-file",
+        database_password_file.as_deref(),
+    );
+    let database = database_url.parse("--database-url")?;
+    let database = with_password(database, file, DatabaseUrl::with_password)?;
+    let file = ("--broker-password-file", broker_password_file.as_deref());
+    let broker_url = broker_url
+        .map(|url| with_password(url.parse("--broker-url")?, file, BrokerUrl::with_password))
         .transpose()?;
     check(&limits, &database, broker_url.is_some())?;
     let keys = read_keys(api_keys_file.as_deref())?;

@@ -38,6 +38,15 @@ impl BrokerUrl {
     pub(crate) fn client(&self) -> Client {
         self.0.clone()
     }
+
+    /// The same with a password in place of the address's, if it has one.
+    pub fn with_password(self, password: &str) -> Result<Self, String> {
+        let info = self.0.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_password(password);
+        link::client(info.set_redis_settings(settings))
+            .map(Self)
+            .map_err(|error| format!("the password can't be used: {error}"))
+    }
 }
 
 impl FromStr for BrokerUrl {
@@ -78,6 +87,22 @@ mod tests {
             let error = wrong.parse::<BrokerUrl>().unwrap_err();
             assert!(error.contains("redis://"), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_beside_the_address_may_hold_anything() {
+        const PASSWORD: &str = "a b:/@?#%'\"\\$é";
+        for url in ["redis://h:1/2", "redis://:old@h:1/2", "redis://user@h:1/2"] {
+            let url: BrokerUrl = url.parse().unwrap();
+            let client = url.clone().with_password(PASSWORD).unwrap().client();
+            let settings = client.get_connection_info().redis_settings();
+            assert_eq!(settings.password(), Some(PASSWORD));
+            assert_eq!(
+                settings.username(),
+                url.0.get_connection_info().redis_settings().username()
+            );
+            assert_eq!(settings.db(), 2);
         }
     }
 

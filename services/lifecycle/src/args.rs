@@ -5,8 +5,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -85,6 +87,29 @@ impl Secret {
         self.0
             .parse()
             .map_err(|error| ConfigError::new(format!("{flag}: {error}")))
+    }
+}
+
+/// An address with the password that the file after `flag` holds, if there is such a flag.
+pub fn with_password<T>(
+    address: T,
+    (flag, file): (&str, Option<&Path>),
+    set: impl FnOnce(T, &str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    let Some(path) = file else {
+        return Ok(address);
+    };
+    set(address, &read_password(path, flag)?)
+        .map_err(|error| ConfigError::new(format!("{flag}: {error}")))
+}
+
+/// The line break that `echo` and editors end a file with is no part of the password.
+fn read_password(path: &Path, flag: &str) -> Result<String, ConfigError> {
+    let refuse = |why: &str| ConfigError::new(format!("{flag} {}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| refuse(&error.to_string()))?;
+    match text.trim_end_matches('\n') {
+        "" => Err(refuse("it is empty")),
+        password => Ok(password.to_owned()),
     }
 }
 
@@ -217,6 +242,25 @@ mod tests {
             assert!(!line.contains('\n'), "{line}");
             assert!(!line.contains("Usage"), "{line}");
         }
+    }
+
+    #[test]
+    fn a_password_is_all_of_its_file_but_the_last_line_break() {
+        let directory = std::env::temp_dir().join(format!("sekali-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("password");
+        for (written, read) in [
+            ("a b:/@?#%'\"\\$\n", "a b:/@?#%'\"\\$"),
+            (" x\ty ", " x\ty "),
+        ] {
+            fs::write(&path, written).unwrap();
+            assert_eq!(read_password(&path, "--flag").unwrap(), read);
+        }
+        fs::write(&path, "\n").unwrap();
+        let empty = read_password(&path, "--flag").unwrap_err().to_string();
+        assert!(empty.starts_with("--flag /"), "{empty}");
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(read_password(&path, "--flag").is_err());
     }
 
     #[test]

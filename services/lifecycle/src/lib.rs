@@ -28,7 +28,7 @@ pub mod tasks;
 pub mod telemetry;
 mod ticks;
 
-pub use args::{AdminArgs, Args, ConfigError, Secret, parse};
+pub use args::{AdminArgs, Args, ConfigError, Secret, parse, with_password};
 pub use backoff::Backoff;
 pub use process::{Process, job, service};
 pub use readiness::Readiness;

@@ -48,6 +48,16 @@ pub enum DatabaseUrl {
     Sqlite(PathBuf),
 }
 
+impl DatabaseUrl {
+    /// The same with a password in place of the address's, if it has one.
+    pub fn with_password(self, password: &str) -> Result<Self, String> {
+        match self {
+            Self::Postgres(options) => Ok(Self::Postgres(Box::new(options.password(password)))),
+            Self::Sqlite(_) => Err("an SQLite file has no password".into()),
+        }
+    }
+}
+
 impl FromStr for DatabaseUrl {
     type Err = String;
 
@@ -78,5 +88,26 @@ impl fmt::Debug for DatabaseUrl {
             Self::Postgres(_) => f.write_str("postgres://..."),
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_beside_the_address_may_hold_anything() {
+        const PASSWORD: &str = "a b:/@?#%'\"\\$é";
+        for url in ["postgres://sekali@h/d", "postgres://sekali:old@h/d"] {
+            let url: DatabaseUrl = url.parse().unwrap();
+            let Ok(DatabaseUrl::Postgres(options)) = url.with_password(PASSWORD) else {
+                panic!("it is not taken");
+            };
+            let shown = format!("{options:?}");
+            assert!(shown.contains(&format!("Some({PASSWORD:?})")), "{shown}");
+            assert_eq!(options.get_username(), "sekali");
+        }
+        let file: DatabaseUrl = "sqlite://x.db".parse().unwrap();
+        assert!(file.with_password("x").is_err());
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use broker::{Broker, BrokerUrl};
 use event::Timestamp;
-use lifecycle::{CancellationToken, ConfigError, Process, clock};
+use lifecycle::{CancellationToken, ConfigError, Process, clock, with_password};
 use store::{DatabaseUrl, Store};
 
 pub use args::Args;
@@ -31,7 +31,9 @@ use step::Step;
 pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     let Args {
         database_url,
+        database_password_file,
         broker_url,
+        broker_password_file,
         name,
         claim_idle_ms,
         batch_events,
@@ -40,8 +42,15 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         admin,
         process: _,
     } = args;
-    let database: DatabaseUrl = database_url.parse("--database-url")?;
-    let broker_url: BrokerUrl = broker_url.parse("--broker-url")?;
+    let file = (
+        "--database-password-file",
+        database_password_file.as_deref(),
+    );
+    let database = database_url.parse("--database-url")?;
+    let database = with_password(database, file, DatabaseUrl::with_password)?;
+    let file = ("--broker-password-file", broker_password_file.as_deref());
+    let broker_url = broker_url.parse("--broker-url")?;
+    let broker_url = with_password(broker_url, file, BrokerUrl::with_password)?;
     if matches!(database, DatabaseUrl::Sqlite(_)) {
         let message = "--database-url must be postgres://...: an SQLite file belongs to one \
                        sekali-aggregator, which writes to it without a worker";
