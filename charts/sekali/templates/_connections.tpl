@@ -70,7 +70,7 @@ files, so that any character will do and no environment holds one.
 postgres://sekali@{{ include "sekali.component" (dict "root" . "component" "postgresql") }}:5432/sekali
 {{- else -}}
 {{- with .Values.externalPostgresql -}}
-postgres://{{ .user | urlquery }}@{{ .host }}:{{ .port }}/{{ .database | urlquery }}?sslmode={{ .sslMode }}
+postgres://{{ .user | urlquery | replace "+" "%20" }}@{{ .host }}:{{ .port }}/{{ .database | urlquery | replace "+" "%20" }}?sslmode={{ .sslMode }}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -92,7 +92,7 @@ postgres://{{ .user | urlquery }}@{{ .host }}:{{ .port }}/{{ .database | urlquer
 redis://{{ include "sekali.component" (dict "root" . "component" "redis") }}:6379
 {{- else -}}
 {{- with .Values.externalRedis -}}
-{{ .tls | ternary "rediss" "redis" }}://{{ with .user }}{{ . | urlquery }}@{{ end }}{{ .host }}:{{ .port }}/{{ .database }}
+{{ .tls | ternary "rediss" "redis" }}://{{ with .user }}{{ . | urlquery | replace "+" "%20" }}@{{ end }}{{ .host }}:{{ .port }}/{{ .database }}
 {{- end -}}
 {{- end -}}
 {{- end }}

@@ -52,3 +52,16 @@ name: {{ include "sekali.component" . }}
 labels:
   {{- include "sekali.labels" . | nindent 2 }}
 {{- end }}
+
+{{- /*
+Shell: takes the volume, or waits until the server before has ended. A pod that is deleted by
+force is replaced while its server still runs; two on one volume lose what one of them has
+acknowledged. The lock belongs to all processes of the server, so it ends with the last.
+*/}}
+{{- define "sekali.lockVolume" -}}
+exec 9>>{{ . }}/lock
+flock --nonblock 9 || {
+  echo 'waiting for the server before this one to end' >&2
+  flock 9
+}
+{{- end }}
