@@ -3,10 +3,10 @@
 .DEFAULT_GOAL := menu
 MAKEFLAGS += --no-print-directory
 
-.PHONY: menu run up test bench check fmt lint openapi
+.PHONY: menu run up test bench check fmt lint openapi image kind-up kind-down e2e e2e-full manifests
 
 menu:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## A Sekali over an SQLite file on port 8080 (PORT=...), with events to look at
 	@scripts/run
@@ -35,3 +35,21 @@ lint: ## Format and lints, as strict as CI
 
 openapi: ## Write docs/openapi.json from the code
 	@scripts/openapi
+
+image: ## The container image sekali:VERSION, with Docker or buildah (IMAGE=..., RUNTIME=...)
+	@scripts/image
+
+kind-up: ## A cluster in Docker with Sekali in it, tested, and the first request
+	@scripts/kind up
+
+kind-down: ## The end of that cluster
+	@scripts/kind down
+
+e2e: ## The tests on the cluster that KUBECONFIG names (ONLY=... for some)
+	@scripts/e2e
+
+e2e-full: ## The same, and what takes two nodes
+	@scripts/e2e full
+
+manifests: ## Write k8s/sekali.yaml and the chart's README from the chart
+	@scripts/manifests

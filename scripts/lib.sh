@@ -58,6 +58,25 @@ build() {
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release
 }
 
+# The release, as the workspace has it.
+version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
+
+# Builds the programs and sets `assembled` to a directory that holds them and nothing else,
+# without what only a debugger reads: what the stage `prebuilt` of the Dockerfile copies.
+assemble() {
+    local program
+    build
+    assembled=$binaries/image
+    rm -rf "$assembled"
+    mkdir "$assembled"
+    for program in "$binaries"/sekali-*; do
+        case $program in
+            *.d) ;;
+            *) strip --strip-debug -o "$assembled/${program##*/}" "$program" ;;
+        esac
+    done
+}
+
 # --- Processes. Each has a process group of its own, so that Ctrl-C reaches the script
 # --- alone, which then ends them politely, the last one first.
 
