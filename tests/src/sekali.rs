@@ -39,6 +39,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Sends a request and reads the answer.
+    pub async fn of(request: reqwest::RequestBuilder) -> Self {
+        let answer = request.send().await.unwrap();
+        Self {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            body: answer.text().await.unwrap(),
+        }
+    }
+
     /// The body, which is JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body)
@@ -248,12 +258,7 @@ impl Sekali {
 
     /// Sends a request and reads the answer.
     pub async fn ask(&self, request: reqwest::RequestBuilder) -> Answer {
-        let answer = request.send().await.unwrap();
-        Answer {
-            status: answer.status().as_u16(),
-            headers: answer.headers().clone(),
-            body: answer.text().await.unwrap(),
-        }
+        Answer::of(request).await
     }
 
     /// GET of a path.

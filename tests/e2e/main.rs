@@ -1,0 +1,29 @@
+//! What is claimed of Sekali on Kubernetes, on a real cluster: `make e2e`.
+//!
+//! Everything is done as whoever runs Sekali does it, with helm and kubectl. Load comes from
+//! the chart's own publisher Job, through the Service, inside the cluster; its verdict is what
+//! counts. Tests run one after another, and most share one installation, which each leaves as
+//! it found it. What takes two nodes or a long time is in [`nodes`]: `make e2e-full`.
+//!
+//! Read `cluster`, `release` and `load` first: they are the verbs.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that can't go on says where"
+)]
+
+mod cluster;
+mod deletion;
+mod install;
+mod keeping;
+mod load;
+mod nodes;
+mod policies;
+mod release;
+mod rendering;
+mod rollout;
+mod scaling;
+mod secrets;
+mod servers;
+mod values;

@@ -1,0 +1,118 @@
+//! Values that can't work are refused with a sentence, before anything is installed.
+
+use crate::cluster::helm;
+use crate::release::flag;
+
+/// What is set, and what is said of it.
+const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &["redis.enabled=false"],
+        "say in externalRedis.host where there is one",
+    ),
+    (
+        &["postgresql.enabled=false"],
+        "say in externalPostgresql.host where there is one",
+    ),
+    (
+        &["externalRedis.host=r"],
+        "set it to false to use what is there already",
+    ),
+    (
+        &["externalPostgresql.host=p"],
+        "set it to false to use what is there already",
+    ),
+    (
+        &["redis.enabled=false", "externalRedis.host=redis://r"],
+        "externalRedis.host is a name or an address alone",
+    ),
+    (
+        &[
+            "redis.enabled=false",
+            "externalRedis.host=r",
+            "externalRedis.user=u",
+        ],
+        "externalRedis.user needs externalRedis.existingSecret",
+    ),
+    (
+        &["auth.existingSecret=s", "auth.redisPassword=p"],
+        "auth.redisPassword and auth.postgresqlPassword would not be used",
+    ),
+    (
+        &["publisher.enabled=true", "apiKeys.existingSecret=k"],
+        "needs publisher.apiKey.existingSecret",
+    ),
+    (
+        &["--set-string=postgresql.settings.synchronous_commit=off"],
+        "what was acknowledged could be lost",
+    ),
+    (
+        &["--set-string=postgresql.settings.fsync=off"],
+        "what was acknowledged could be lost",
+    ),
+    (&["redis.settings.appendonly=no"], "is the chart's to set"),
+    (
+        &["redis.appendfsync=no"],
+        "value must be one of 'always', 'everysec'",
+    ),
+    (&["redis.maxmemory=1Mi"], "less than 16Mi holds no queue"),
+    (&["redis.maxmemory=300Mi"], "at least twice redis.maxmemory"),
+    (
+        &["redis.persistence.size=2Gi"],
+        "at least three times redis.maxmemory",
+    ),
+    (&["redis.maxmemory=lots"], "does not match pattern"),
+    (
+        &["worker.replicas=12"],
+        "postgresql.settings.max_connections is 100",
+    ),
+    (
+        &[
+            "aggregator.autoscaling.enabled=true",
+            "aggregator.autoscaling.min=5",
+            "aggregator.autoscaling.max=4",
+        ],
+        "aggregator.autoscaling.min (5) is more than max (4)",
+    ),
+    (
+        &[
+            "aggregator.autoscaling.enabled=true",
+            "aggregator.resources.requests.cpu=null",
+        ],
+        "needs aggregator.resources.requests.cpu",
+    ),
+    (
+        &["aggregator.service.nodePort=30080"],
+        "needs aggregator.service.type NodePort",
+    ),
+    (
+        &["aggregator.drain.delaySeconds=25"],
+        "has to be less than deadlineSeconds",
+    ),
+    (
+        &["worker.terminationGracePeriodSeconds=25"],
+        "or pods are killed in it",
+    ),
+    (
+        &["worker.replicsa=2"],
+        "additional properties 'replicsa' not allowed",
+    ),
+    (&["brokerPrefix=a b"], "does not match pattern"),
+    (&["image.digest=sha256:1"], "does not match pattern"),
+    (
+        &["externalPostgresql.sslMode=maybe"],
+        "value must be one of",
+    ),
+];
+
+#[test]
+fn values_that_can_not_work_are_refused_with_a_sentence() {
+    assert!(REFUSED.len() >= 20);
+    for (settings, sentence) in REFUSED {
+        let flags: Vec<_> = settings.iter().map(|setting| flag(setting)).collect();
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let rendered = helm(&[&["template", "sekali", "charts/sekali"], &*flags].concat());
+        let error = rendered.expect_err(&settings.join(" "));
+        assert!(error.contains(sentence), "{settings:?}: {error}");
+    }
+    helm(&["template", "sekali", "charts/sekali"]).unwrap();
+}
