@@ -32,6 +32,7 @@ fmt: ## Format
 lint: ## Format and lints, as strict as CI
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package tests --test e2e -- -D warnings
 
 openapi: ## Write docs/openapi.json from the code
 	@scripts/openapi

@@ -98,9 +98,11 @@ fn the_image_is_small() {
     let images = nodes["items"][0]["status"]["images"].as_array().unwrap();
     let is_ours = |image: &&Value| {
         let names = image["names"].as_array().unwrap();
-        names
-            .iter()
-            .any(|name| name.as_str().unwrap().ends_with("/sekali:0.1.0"))
+        names.iter().any(|name| {
+            name.as_str()
+                .unwrap()
+                .ends_with(concat!("/sekali:", env!("CARGO_PKG_VERSION")))
+        })
     };
     let bytes = images.iter().find(is_ours).unwrap()["sizeBytes"]
         .as_u64()
@@ -115,8 +117,8 @@ async fn publishers_inside_and_outside_get_a_good_verdict_and_all_who_count_agre
     let inside = Load::start_with(release, "inside", &["events=20000", "rate=4000"]);
     let forward = Forward::to(release, "service/sekali", 8080).await;
     let mut outside = publisher(&forward);
-    let status = outside.ended().await;
-    assert!(status.success(), "{status}: {}", outside.log());
+    let ended = outside.ended().await;
+    assert!(ended.success(), "{ended}: {}", outside.log());
     inside.verdict();
 
     let stats = release.settled();

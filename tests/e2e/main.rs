@@ -7,16 +7,13 @@
 //!
 //! Read `cluster`, `release` and `load` first: they are the verbs.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::missing_panics_doc,
-    reason = "a test that can't go on says where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod cluster;
 mod deletion;
 mod install;
 mod keeping;
+mod keys;
 mod load;
 mod nodes;
 mod policies;

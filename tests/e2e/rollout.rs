@@ -39,7 +39,7 @@ fn an_upgrade_and_a_rollback_under_load_fail_no_request() {
     until("the release before serves alone", || {
         images(release)
             .iter()
-            .all(|image| image.ends_with(":0.1.0"))
+            .all(|image| image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))))
     });
     assert!(
         load.is_running(),

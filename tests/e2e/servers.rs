@@ -164,14 +164,14 @@ struct Certificates {
 
 /// An authority of the test's own and what it signs for the two names.
 fn certificates() -> Certificates {
-    const SCRIPT: &str = r#"
+    const SCRIPT: &str = r"
         set -e
         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=e2e -keyout ca.key -out ca.crt
         openssl req -newkey rsa:2048 -nodes -subj /CN=servers -keyout tls.key -out tls.csr
         printf 'subjectAltName=DNS:external-redis,DNS:external-postgresql\n' >extensions
         openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
             -extfile extensions -out tls.crt
-    "#;
+    ";
     let directory = tempfile::tempdir().unwrap();
     let made = Command::new("sh")
         .args(["-c", SCRIPT])
