@@ -46,6 +46,9 @@ async fn keys_from_a_secret_are_asked_for_and_taken_up_when_they_change() {
     namespace
         .apply(&secret(&format!("publisher read {hash}\n")), &[])
         .unwrap();
+    // It would within a minute or so; a change to the pod has the kubelet look at once.
+    let pod = &release.pod_names("aggregator")[0];
+    namespace.kubectl(&["annotate", "pod", pod, "e2e=looked"]);
     until("the key may publish no more", || {
         namespace.helm(&["test", NAME, TIMEOUT]).is_err()
     });
