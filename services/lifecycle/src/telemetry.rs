@@ -14,6 +14,10 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::args::{ConfigError, LogFormat};
 
+/// What is logged by default. What sqlx's pool says of a connection that can't be had, its
+/// caller is told too, and says once; the pool would say it at every attempt, as an error.
+const DEFAULT: &str = "info,sqlx_core=off";
+
 /// Begins to log, as `RUST_LOG` says, by default from `info` on. Panics are logged too,
 /// as one event each, or a collector would find their lines in no event at all.
 pub fn init(format: LogFormat) -> Result<(), ConfigError> {
@@ -40,7 +44,7 @@ fn filter() -> Result<EnvFilter, ConfigError> {
     match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(directives) if !directives.trim().is_empty() => EnvFilter::try_new(directives)
             .map_err(|error| ConfigError::new(format!("RUST_LOG: {error}"))),
-        _ => Ok(EnvFilter::new("info")),
+        _ => Ok(EnvFilter::new(DEFAULT)),
     }
 }
 
