@@ -114,6 +114,14 @@ impl Program {
         }
     }
 
+    /// The numbers of the processes that it has started.
+    pub fn children(&self) -> Vec<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.id());
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        let children = children.split_whitespace();
+        children.filter_map(|child| child.parse().ok()).collect()
+    }
+
     /// A signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill")
@@ -222,6 +230,8 @@ pub fn binaries() -> PathBuf {
                 "sekali-aggregator",
                 "--bin",
                 "sekali-worker",
+                "--bin",
+                "sekali-publisher",
             ]);
             build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             build.arg("--target-dir").arg(directory.parent().unwrap());

@@ -17,10 +17,18 @@ while read -r verb what; do
         remove) paths="$paths $what" ;;
     esac
 done
-for pid in $pids; do kill -CONT "$pid"; kill -QUIT "$pid"; done
+for pid in $pids; do
+    for child in $(cat "/proc/$pid/task/$pid/children"); do kill -CONT "$child"; done
+    kill -CONT "$pid"
+    kill -QUIT "$pid"
+done
 sleep 0.3
 for pid in $pids; do kill -KILL "$pid"; done
-[ -z "$paths" ] || rm -rf $paths
+for path in $paths; do
+    # Some are file systems of their own.
+    umount -l "$path"
+    rm -rf "$path"
+done
 "#;
 
 #[expect(

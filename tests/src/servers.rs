@@ -3,19 +3,36 @@
 //! One PostgreSQL serves all tests of a process, each with databases of its own; who kills
 //! it starts one for itself. Every test has its own Redis.
 
+mod disk;
 mod postgres;
 mod redis;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
+pub use disk::Disk;
 pub use postgres::{Postgres, database, execute};
 pub use redis::Redis;
 
-/// A port that is free at this moment.
+/// Ports that the kernel gives nobody by itself (it begins at 32768), so that a server that
+/// is started again finds its own still free.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A port that is free, and that nobody else in this process is given.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let draw = u16::from_ne_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap());
+        AtomicU16::new(draw)
+    });
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + number % (PORTS.end - PORTS.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Finds one of these programs, the first if there are several, in PATH or in one of these

@@ -1,20 +1,21 @@
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::{find, free_port};
-use crate::{Program, reaper, until};
+use super::{Disk, find, free_port};
+use crate::{Program, until};
 
-/// A PostgreSQL with its data in a directory of its own.
+/// A PostgreSQL with its data on a disk of its own.
 pub struct Postgres {
-    directory: TempDir,
+    // First, so that it ends before its disk goes away.
+    program: Program,
+    disk: Disk,
     port: u16,
     settings: Vec<String>,
-    program: Program,
 }
 
 /// The address of a new, empty database on the server that all tests share.
@@ -23,7 +24,6 @@ pub async fn database() -> String {
     // Nothing here outlives the tests, so that syncing would only cost time.
     let unsynced = &["fsync=off", "full_page_writes=off"];
     let server = SHARED.get_or_init(|| Postgres::start(unsynced)).await;
-    reaper::remove(server.directory.path());
     server.database().await
 }
 
@@ -39,15 +39,25 @@ pub async fn execute(url: &str, statements: &str) {
 impl Postgres {
     /// Makes and starts one with these settings, and waits until it answers.
     pub async fn start(settings: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_on(Disk::roomy(), settings).await
+    }
+
+    /// The same on this disk.
+    pub async fn start_on(disk: Disk, settings: &[&str]) -> Self {
         let user = server_user();
         if let Some((user, group)) = user {
-            std::os::unix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
+            std::os::unix::fs::chown(disk.path(), Some(user), Some(group)).unwrap();
         }
         let made = command("initdb")
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8"])
-            .args(["--locale=C", "--no-sync", "--pgdata"])
-            .arg(directory.path().join("data"))
+            .args(["--locale=C", "--no-sync"])
+            // In MiB: a small disk is to hold some.
+            .arg(format!(
+                "--wal-segsize={}",
+                if disk.is_small() { 1 } else { 16 }
+            ))
+            .arg("--pgdata")
+            .arg(disk.path().join("data"))
             .output()
             .unwrap();
         assert!(
@@ -60,12 +70,12 @@ impl Postgres {
             .iter()
             .map(|setting| (*setting).to_owned())
             .collect();
-        let program = spawn(&directory, port, &settings);
+        let program = spawn(&disk, port, &settings);
         let server = Self {
-            directory,
+            program,
+            disk,
             port,
             settings,
-            program,
         };
         server.answers().await;
         server
@@ -90,17 +100,45 @@ impl Postgres {
         &mut self.program
     }
 
+    /// The disk that it is on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Starts it again as a standby: in recovery, and read-only, until it is promoted.
+    pub async fn restart_as_standby(&mut self) {
+        self.program.kill();
+        let signal = self.disk.path().join("data/standby.signal");
+        std::fs::write(signal, []).unwrap();
+        self.restart().await;
+    }
+
+    /// Waits until it answers, starting it again if it has ended.
+    pub async fn revive(&mut self) {
+        until("postgres is up or gone", async || {
+            self.is_up().await || self.program.has_ended()
+        })
+        .await;
+        if self.program.has_ended() {
+            self.restart().await;
+        }
+    }
+
     /// Starts it again with the same data on the same port.
     pub async fn restart(&mut self) {
         self.program.kill();
-        let lock = self.directory.path().join("data/postmaster.pid");
+        let lock = self.disk.path().join("data/postmaster.pid");
         // Its other processes see that it is gone, and end; then a new one may start.
         until("postgres starts again", async || {
             let _ = std::fs::remove_file(&lock);
-            self.program = spawn(&self.directory, self.port, &self.settings);
+            self.program = spawn(&self.disk, self.port, &self.settings);
             until("postgres is up or gone", async || {
-                PgConnection::connect(&self.url("postgres")).await.is_ok()
-                    || self.program.has_ended()
+                self.is_up().await || self.program.has_ended()
             })
             .await;
             !self.program.has_ended()
@@ -108,24 +146,26 @@ impl Postgres {
         .await;
     }
 
-    fn url(&self, database: &str) -> String {
+    /// The address of a database, for its superuser.
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    async fn answers(&self) {
-        let url = self.url("postgres");
-        until("postgres answers", async || {
-            PgConnection::connect(&url).await.is_ok()
-        })
-        .await;
+    /// Waits until it answers.
+    pub async fn answers(&self) {
+        until("postgres answers", async || self.is_up().await).await;
+    }
+
+    async fn is_up(&self) -> bool {
+        PgConnection::connect(&self.url("postgres")).await.is_ok()
     }
 }
 
-fn spawn(directory: &TempDir, port: u16, settings: &[String]) -> Program {
+fn spawn(disk: &Disk, port: u16, settings: &[String]) -> Program {
     let mut command = command("postgres");
     command
         .arg("-D")
-        .arg(directory.path().join("data"))
+        .arg(disk.path().join("data"))
         .args(["-p", &port.to_string()])
         .args(["-c", "listen_addresses=127.0.0.1"])
         .args(["-c", "unix_socket_directories="])

@@ -1,29 +1,33 @@
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
-use super::{find, free_port};
+use super::{Disk, find, free_port};
 use crate::{Program, until};
 
-/// A Redis with its append-only file synced at every write, and its data in a directory of
-/// its own.
+/// A Redis with its append-only file synced at every write, and its data on a disk of its
+/// own.
 pub struct Redis {
-    directory: TempDir,
-    port: u16,
+    // First, so that it ends before its disk goes away.
     program: Program,
+    disk: Disk,
+    port: u16,
 }
 
 impl Redis {
     /// Starts one, and waits until it answers.
     pub async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_on(Disk::roomy()).await
+    }
+
+    /// The same on this disk.
+    pub async fn start_on(disk: Disk) -> Self {
         let port = free_port();
-        let program = spawn(&directory, port);
+        let program = spawn(&disk, port);
         let redis = Self {
-            directory,
-            port,
             program,
+            disk,
+            port,
         };
         redis.answers().await;
         redis
@@ -34,6 +38,16 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The disk that it is on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
     /// The process, to kill, stop and continue.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program
@@ -42,34 +56,45 @@ impl Redis {
     /// Starts it again with the same data on the same port.
     pub async fn restart(&mut self) {
         self.program.kill();
-        self.program = spawn(&self.directory, self.port);
+        self.program = spawn(&self.disk, self.port);
         self.answers().await;
     }
 
-    async fn answers(&self) {
-        let address = ("127.0.0.1", self.port);
-        until("redis answers", async || {
-            let ping = async {
-                use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-                let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
-                stream.write_all(b"PING\r\n").await.ok()?;
-                let mut answer = [0; 5];
-                stream.read_exact(&mut answer).await.ok()?;
-                (&answer == b"+PONG").then_some(())
-            };
-            let answered = tokio::time::timeout(Duration::from_secs(1), ping).await;
-            matches!(answered, Ok(Some(())))
+    /// Waits until it answers, starting it again if it has ended.
+    pub async fn revive(&mut self) {
+        until("redis is up or gone", async || {
+            self.is_up().await || self.program.has_ended()
         })
         .await;
+        if self.program.has_ended() {
+            self.restart().await;
+        }
+    }
+
+    async fn answers(&self) {
+        until("redis answers", async || self.is_up().await).await;
+    }
+
+    async fn is_up(&self) -> bool {
+        let ping = async {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let mut stream = tokio::net::TcpStream::connect(self.address()).await.ok()?;
+            stream.write_all(b"PING\r\n").await.ok()?;
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).await.ok()?;
+            (&answer == b"+PONG").then_some(())
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(1), ping).await;
+        matches!(answered, Ok(Some(())))
     }
 }
 
-fn spawn(directory: &TempDir, port: u16) -> Program {
+fn spawn(disk: &Disk, port: u16) -> Program {
     let mut command = Command::new(find(&["redis-server", "valkey-server"], &[]));
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .arg("--dir")
-        .arg(directory.path())
+        .arg(disk.path())
         .args(["--appendonly", "yes", "--appendfsync", "always"])
         .args(["--auto-aof-rewrite-min-size", "1gb"])
         .args(["--save", "", "--maxmemory-policy", "noeviction"])
