@@ -11,6 +11,9 @@ use serde::Serialize;
 use crate::tally::Tally;
 use crate::verify::Verdict;
 
+/// A Kubernetes termination message takes no more bytes.
+const MAX_JSON: usize = 4_096;
+
 /// All that is reported. Counts are of events unless they say requests.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
@@ -135,9 +138,32 @@ impl Report {
 
     /// Writes the JSON to a file.
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let mut json = serde_json::to_vec(self).context("write the report as JSON")?;
-        json.push(b'\n');
+        let json = self.json().context("write the report as JSON")?;
         std::fs::write(path, json).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// What is told of failures has no bounds in bytes, above all where names need escaping:
+    /// of a report that would be cut off, the words are shortened, never the numbers.
+    fn json(&self) -> serde_json::Result<String> {
+        let mut report = self.clone();
+        let mut longest = usize::MAX;
+        loop {
+            let json = serde_json::to_string(&report)? + "\n";
+            if json.len() < MAX_JSON || longest == 0 {
+                return Ok(json);
+            }
+            longest = (longest / 2).min(256);
+            report.shorten(longest);
+        }
+    }
+
+    fn shorten(&mut self, longest: usize) {
+        let cut = |text: &mut String| *text = text.chars().take(longest).collect();
+        self.failures.iter_mut().for_each(cut);
+        if let Some(verdict) = &mut self.verdict {
+            verdict.examples.iter_mut().for_each(cut);
+            cut(&mut verdict.words);
+        }
     }
 
     fn words(&self) -> String {
@@ -296,21 +322,28 @@ mod tests {
 
     #[test]
     fn the_longest_report_fits_a_termination_message() {
-        let mut report = report(|tally| {
-            for n in 0..10 {
-                tally.tell(format!("{n}{}", "x".repeat(300)));
-            }
-        });
-        report.target = "http://".to_owned() + &"x".repeat(250);
-        report.verdict = Some(Verdict {
-            words: "x".repeat(500),
-            examples: vec!["x".repeat(200); 5],
-            ..Verdict::default()
-        });
-        let file = tempfile::NamedTempFile::new().unwrap();
-        concluded(report).save(file.path()).unwrap();
-        let saved = std::fs::read(file.path()).unwrap();
-        assert!(saved.len() < 4_096, "{}", saved.len());
-        serde_json::from_slice::<serde_json::Value>(&saved).unwrap();
+        // Of one byte, of two, of four, and of six once they are escaped.
+        for letter in ["x", "\"", "🦀", "\u{1}"] {
+            let mut report = report(|tally| {
+                for n in 0..10 {
+                    tally.tell(format!("{n}{}", letter.repeat(300)));
+                }
+            });
+            report.target = "http://".to_owned() + &"x".repeat(250);
+            report.verdict = Some(Verdict {
+                missing: 7,
+                words: letter.repeat(500),
+                examples: vec![letter.repeat(200); 5],
+                ..Verdict::default()
+            });
+            let file = tempfile::NamedTempFile::new().unwrap();
+            concluded(report).save(file.path()).unwrap();
+            let saved = std::fs::read(file.path()).unwrap();
+            assert!(saved.len() < 4_096, "{letter:?}: {}", saved.len());
+            let saved: serde_json::Value = serde_json::from_slice(&saved).unwrap();
+            assert_eq!(saved["verdict"]["missing"], 7);
+            let words = saved["verdict"]["words"].as_str().unwrap();
+            assert!(words.len() > 30 && words.starts_with(letter), "{words}");
+        }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Verdict {
     pub(crate) good: bool,
     /// The same in a sentence.
     pub(crate) words: String,
+    /// Keys that were acknowledged: so many must be there.
+    pub(crate) expected: u64,
     /// There, each key once.
     pub(crate) stored: u64,
     /// Taken, and dropped as duplicates, by the books.

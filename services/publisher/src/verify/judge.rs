@@ -115,7 +115,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             for position in plan.positions(request) {
-                owed.insert(plan.item(position).key);
+                self.verdict.expected += u64::from(owed.insert(plan.item(position).key));
             }
         }
         for key in owed.without(&self.seen) {

@@ -46,6 +46,7 @@ fn verdict(plan: &Plan, there: &[(usize, String)], not_acknowledged: &[u64]) -> 
 fn what_was_sent_and_is_there_once_is_good() {
     let there = all(&busy());
     let expected = Verdict {
+        expected: there.len() as u64,
         stored: there.len() as u64,
         ..Verdict::default()
     };
