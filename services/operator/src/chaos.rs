@@ -117,7 +117,9 @@ async fn finish_injections(run: &mut ChaosRun, context: &Context) -> Result<(), 
             .inc();
         let note = format!("{action} of the {target} {pod}");
         tracing::info!(run = reference.name, note, "injected a fault");
-        context.tell(&reference, true, "FaultInjected", note).await;
+        context
+            .tell(&reference, true, "Inject", "FaultInjected", note)
+            .await;
     }
     Ok(())
 }
@@ -193,7 +195,9 @@ async fn tell(run: &ChaosRun, status: &ChaosRunStatus, context: &Context) {
         let complete = find(&status.conditions, COMPLETE);
         let message = complete.map(|one| one.message.clone()).unwrap_or_default();
         tracing::info!(run = name, phase, message, "the run goes on");
-        context.tell(&reference, true, &phase, message).await;
+        context
+            .tell(&reference, true, "Proceed", &phase, message)
+            .await;
     }
     if before.verdict != status.verdict
         && let (Some(verdict), Some(passed)) = (status.verdict, find(&status.conditions, PASSED))
@@ -206,7 +210,13 @@ async fn tell(run: &ChaosRun, status: &ChaosRunStatus, context: &Context) {
             "the run has a verdict"
         );
         context
-            .tell(&reference, is_good, &passed.reason, passed.message.clone())
+            .tell(
+                &reference,
+                is_good,
+                "Judge",
+                &passed.reason,
+                passed.message.clone(),
+            )
             .await;
     }
 }
@@ -215,3 +225,6 @@ async fn tell(run: &ChaosRun, status: &ChaosRunStatus, context: &Context) {
 fn word(of: &impl std::fmt::Debug) -> String {
     format!("{of:?}").to_lowercase()
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,11 +117,13 @@ impl Context {
             .map_err(Error::doing("write the status"))
     }
 
-    /// Tells of a transition. That nobody hears of it changes nothing.
+    /// Tells of a transition. That nobody hears of it changes nothing. Events of the same
+    /// action and reason are counted as one.
     pub(crate) async fn tell(
         &self,
         of: &ObjectReference,
         is_good: bool,
+        action: &str,
         reason: &str,
         note: String,
     ) {
@@ -133,7 +135,7 @@ impl Context {
             },
             reason: reason.into(),
             note: Some(note.chars().take(1_000).collect()),
-            action: reason.into(),
+            action: action.into(),
             secondary: None,
         };
         self.metrics.write("event");

@@ -73,16 +73,23 @@ impl Gateways {
         Ok(Self { client, key_file })
     }
 
+    /// The Service that tests ask is on this machine.
+    #[cfg(test)]
+    pub(crate) fn resolving(addr: std::net::SocketAddr) -> Self {
+        let client = Client::builder().no_proxy().timeout(TIMEOUT);
+        let client = client.resolve("sekali.test.svc", addr).build().unwrap();
+        Self {
+            client,
+            key_file: None,
+        }
+    }
+
     /// By the name that the cluster's DNS has for the Service.
     pub(crate) fn of(&self, namespace: &str, gateway: &GatewayRef) -> Gateway {
         let GatewayRef { service, port } = gateway;
-        self.at(format!("http://{service}.{namespace}.svc:{port}"))
-    }
-
-    pub(crate) fn at(&self, base: String) -> Gateway {
         Gateway {
             client: self.client.clone(),
-            base,
+            base: format!("http://{service}.{namespace}.svc:{port}"),
             key_file: self.key_file.clone(),
         }
     }

@@ -23,6 +23,8 @@ mod context;
 mod controller;
 mod errand;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod gateway;
 mod lease;
 mod metrics;

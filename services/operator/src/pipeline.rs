@@ -168,7 +168,7 @@ async fn rescale(
         format!("from {before} to {workers} workers: {queue} events queued, the oldest {lag} ago");
     tracing::info!(pipeline = pipeline.name_any(), note, "scaled");
     context
-        .tell(&pipeline.object_ref(&()), true, "Scaled", note)
+        .tell(&pipeline.object_ref(&()), true, "Scale", "Scaled", note)
         .await;
     Ok(())
 }
@@ -187,7 +187,10 @@ async fn tell(pipeline: &Pipeline, status: &PipelineStatus, context: &Context) {
         let is_good = now.status == "True" || now.reason == "Paused";
         let note = format!("{type_} is {}: {}", now.status, now.message);
         context
-            .tell(&pipeline.object_ref(&()), is_good, &now.reason, note)
+            .tell(&pipeline.object_ref(&()), is_good, type_, &now.reason, note)
             .await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
     category = "sekali",
     doc = "One installation of Sekali: how many workers it may have, and what its books say.",
     label("app.kubernetes.io/name", "sekali"),
+    annotation("helm.sh/resource-policy", "keep"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -180,6 +181,7 @@ pub struct PipelineStatus {
     selectable = ".spec.pipeline",
     doc = "A load with a known right answer, faults while it runs, and a verdict.",
     label("app.kubernetes.io/name", "sekali"),
+    annotation("helm.sh/resource-policy", "keep"),
     validation = Rule::new("self.metadata.name.size() <= 40").message("the name must have at most 40 characters: Jobs and topics are named after it"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict"),

@@ -32,7 +32,7 @@ const BACKSTOP: Duration = Duration::from_mins(1);
 pub(crate) struct Template(PodTemplateSpec);
 
 impl Template {
-    /// Reads a pod template in YAML. Its container `publisher` gets the arguments.
+    /// Reads a pod template in YAML. Arguments that its container `publisher` has are kept.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).context("read it")?;
         Self::parse(&text)
@@ -110,7 +110,8 @@ fn job(run: &ChaosRun, name: &str, number: i32, gateway: &GatewayRef, template: 
     pod.restart_policy = Some("Never".into());
     for container in &mut pod.containers {
         if container.name == CONTAINER {
-            container.args = Some(arguments(&run.spec, name, number, seed(run), gateway));
+            let told = arguments(&run.spec, name, number, seed(run), gateway);
+            container.args.get_or_insert_default().extend(told);
             container.termination_message_path = Some(TERMINATION_LOG.into());
             container.termination_message_policy = Some("File".into());
         }
@@ -196,6 +197,7 @@ spec:
     - name: publisher
       image: sekali:1
       command: [sekali-publisher]
+      args: [--api-key-file=/key]
 ";
 
     fn run(spec: serde_json::Value) -> ChaosRun {
@@ -229,6 +231,7 @@ spec:
             let name = format!("smoke-1a2b3c4d-{number}");
             assert_eq!(job.metadata.name.as_ref(), Some(&name));
             let arguments = arguments_of(job);
+            assert_eq!(arguments[0], "--api-key-file=/key");
             let value = |flag: &str| {
                 let flag = format!("--{flag}=");
                 let value = arguments.iter().find_map(|one| one.strip_prefix(&flag));

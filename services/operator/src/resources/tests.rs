@@ -1,3 +1,4 @@
+use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -122,4 +123,37 @@ fn the_defaults_are_those_in_the_documentation() {
         ("sekali", 1, 10_000)
     );
     assert_eq!((batch, deadline.to_string().as_str()), (100, "900s"));
+}
+
+const DOCUMENTATION: &str = include_str!("../../../../docs/operator.md");
+
+/// The names of all fields, at whatever depth.
+fn fields(schema: &Value, names: &mut Vec<String>) {
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        names.push(name.clone());
+        // What is in a condition is Kubernetes' own.
+        if name != "conditions" {
+            fields(schema, names);
+            fields(&schema["items"], names);
+        }
+    }
+}
+
+#[test]
+fn every_field_stands_in_the_documentation() {
+    let quoted = DOCUMENTATION.split('`').skip(1).step_by(2);
+    let words = quoted.flat_map(|quoted| quoted.split(['.', '[', ']', ' ']));
+    let words: Vec<_> = words.collect();
+    for definition in [Pipeline::crd(), ChaosRun::crd()] {
+        let definition = serde_json::to_value(definition).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        for part in ["spec", "status"] {
+            let mut names = Vec::new();
+            fields(&schema["properties"][part], &mut names);
+            assert!(names.len() > 5, "{names:?}");
+            for name in names.iter().filter(|&name| name != "conditions") {
+                assert!(words.contains(&name.as_str()), "{name} of {part}");
+            }
+        }
+    }
 }
