@@ -404,3 +404,31 @@ fn definitions_are_upgraded_in_place_and_their_resources_stay() {
     let after = release.namespace.get(&["pipeline", "sekali"])["metadata"]["uid"].clone();
     assert_eq!(before, after);
 }
+
+#[test]
+fn a_sekali_that_loses_events_fails_and_the_run_says_how_many() {
+    let release = shared();
+    let spec = json!({"events": 6_000, "rate": 300, "seed": 7, "deadline": "5m"});
+    let run = Run::create(release, "robbed", &spec);
+    run.reaches("Running");
+    let rob = "DELETE FROM events WHERE ctid IN (SELECT ctid FROM events LIMIT 7)";
+    until("seven events are taken out of the table", || {
+        let script = format!("psql --host localhost --username sekali --command '{rob}'");
+        let psql = ["exec", "sekali-postgresql-0", "--", "sh", "-c", &script];
+        release
+            .namespace
+            .try_kubectl(&psql)
+            .is_ok_and(|said| said.contains("DELETE 7"))
+    });
+    let status = run.over();
+    assert_eq!(
+        condition(&status, "Passed"),
+        ("False", "PromiseBroken"),
+        "{status}"
+    );
+    assert_eq!(
+        (&status["verdict"], &status["lost"]),
+        (&json!("Failed"), &json!(7))
+    );
+    assert_eq!(status["doubled"], 0);
+}
