@@ -29,8 +29,8 @@ change, rather than found out by a pod.
 {{- if and .Values.auth.existingSecret (or .Values.auth.redisPassword .Values.auth.postgresqlPassword) -}}
 {{- fail "auth.existingSecret is set, so auth.redisPassword and auth.postgresqlPassword would not be used: leave them empty" -}}
 {{- end -}}
-{{- if and .Values.operator.enabled .Values.apiKeys.existingSecret (not .Values.operator.apiKey.existingSecret) -}}
-{{- fail "operator.enabled with apiKeys.existingSecret needs operator.apiKey.existingSecret, or it could not read the books: set it, or operator.enabled to false" -}}
+{{- if and .Values.operator.enabled .Values.apiKeys.existingSecret (not .Values.publisher.apiKey.existingSecret) -}}
+{{- fail "operator.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret, a key of the scope admin, or it could not read the books: set it, or operator.enabled to false" -}}
 {{- end -}}
 {{- if and .Values.publisher.enabled .Values.apiKeys.existingSecret (not .Values.publisher.apiKey.existingSecret) -}}
 {{- fail "publisher.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret, or every request gets 401" -}}
