@@ -83,7 +83,7 @@ impl Cluster {
         let address = match &self.books {
             None => closed(),
             Some(books) => {
-                let router = gateway(books.clone(), self.topics.clone());
+                let router = gateway(books.clone(), &self.topics);
                 let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
                 let limits = Limits::default();
                 let stop = shutdown.clone();
@@ -191,7 +191,7 @@ fn refuse(status: u16) -> Response<Body> {
     respond(status, &body)
 }
 
-fn gateway(books: Value, topics: Vec<String>) -> Router {
+fn gateway(books: Value, topics: &[String]) -> Router {
     let topics: Vec<_> = topics.iter().map(|topic| json!({"topic": topic})).collect();
     Router::new()
         .route("/stats", get(async move || axum::Json(books)))

@@ -10,6 +10,8 @@
     reason = "the derived schemas repeat the types where nobody reaches them; columns are alike"
 )]
 
+mod defaults;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
@@ -82,7 +84,7 @@ pub struct GatewayRef {
     )]
     pub service: String,
     /// Its port.
-    #[serde(default = "default_port")]
+    #[serde(default = "defaults::port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
 }
@@ -100,19 +102,19 @@ pub struct Workers {
     #[schemars(length(min = 1, max = 253))]
     pub deployment: String,
     /// There are never fewer, but while paused. With 0 the first event after a quiet time waits for a worker to start.
-    #[serde(default = "one")]
+    #[serde(default = "defaults::one")]
     #[schemars(range(min = 0, max = 1_000))]
     pub min: i32,
     /// There are never more. Where so many workers keep PostgreSQL busy, a further one gains nothing.
-    #[serde(default = "default_max")]
+    #[serde(default = "defaults::max")]
     #[schemars(range(min = 1, max = 1_000))]
     pub max: i32,
     /// How soon a queue is to be worked off. Shorter asks for more workers for the same queue.
-    #[serde(default = "default_lag")]
+    #[serde(default = "defaults::lag")]
     #[schemars(schema_with = "duration_schema")]
     pub target_lag: Duration,
     /// How long fewer workers must have been enough before there are fewer. Short, and workers come and go with each burst.
-    #[serde(default = "default_quiet")]
+    #[serde(default = "defaults::quiet")]
     #[schemars(schema_with = "duration_schema")]
     pub quiet_period: Duration,
 }
@@ -202,19 +204,19 @@ pub struct PipelineStatus {
 )]
 pub struct ChaosRunSpec {
     /// The Pipeline that is tried.
-    #[serde(default = "default_pipeline")]
+    #[serde(default = "defaults::pipeline")]
     #[schemars(length(min = 1, max = 63))]
     pub pipeline: String,
     /// How many Jobs send the load, each a part of it.
-    #[serde(default = "one")]
+    #[serde(default = "defaults::one")]
     #[schemars(range(min = 1, max = 16))]
     pub publishers: i32,
     /// How many events they send in all, resends and malformed ones counted.
-    #[serde(default = "default_events")]
+    #[serde(default = "defaults::events")]
     #[schemars(range(min = 1, max = 100_000_000))]
     pub events: i64,
     /// The share of resends: an earlier event again.
-    #[serde(default = "default_duplicates")]
+    #[serde(default = "defaults::duplicates")]
     #[schemars(range(min = 0.0, max = 0.99))]
     pub duplicates: f64,
     /// The share of conflicts: the key of an earlier event with other content.
@@ -226,7 +228,7 @@ pub struct ChaosRunSpec {
     #[schemars(range(min = 0.0, max = 0.99))]
     pub malformed: f64,
     /// How many events stand in a request.
-    #[serde(default = "default_batch")]
+    #[serde(default = "defaults::batch")]
     #[schemars(range(min = 1, max = 10_000))]
     pub batch: i32,
     /// How many events a second to send at most, over all publishers; 0 is without a limit.
@@ -246,7 +248,7 @@ pub struct ChaosRunSpec {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub faults: Vec<Fault>,
     /// How long the run may take, from the creation of its Jobs. It may also wait so long for its Pipeline.
-    #[serde(default = "default_deadline")]
+    #[serde(default = "defaults::deadline")]
     #[schemars(schema_with = "duration_schema")]
     pub deadline: Duration,
     /// Keeps the events; by default their topics are deleted at the end.
@@ -265,11 +267,11 @@ pub struct Fault {
     /// kill deletes the pod with no grace, terminate with its own.
     pub action: FaultAction,
     /// How long to wait before the first time and between two.
-    #[serde(default = "default_lag")]
+    #[serde(default = "defaults::lag")]
     #[schemars(schema_with = "duration_schema")]
     pub every: Duration,
     /// How many times. A run that ends before all of them has not passed.
-    #[serde(default = "one")]
+    #[serde(default = "defaults::one")]
     #[schemars(range(min = 1, max = 50))]
     pub count: i32,
 }
@@ -456,40 +458,6 @@ fn duration_schema(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 16,
         "pattern": "^([0-9]+(ms|s|m|h))+$",
     })
-}
-
-fn default_port() -> i32 {
-    8080
-}
-fn one() -> i32 {
-    1
-}
-fn default_max() -> i32 {
-    4
-}
-fn default_lag() -> Duration {
-    seconds(10)
-}
-fn default_quiet() -> Duration {
-    seconds(120)
-}
-fn default_deadline() -> Duration {
-    seconds(900)
-}
-fn seconds(seconds: u64) -> Duration {
-    std::time::Duration::from_secs(seconds).into()
-}
-fn default_pipeline() -> String {
-    "sekali".into()
-}
-fn default_events() -> i64 {
-    10_000
-}
-fn default_duplicates() -> f64 {
-    0.3
-}
-fn default_batch() -> i32 {
-    100
 }
 
 #[cfg(test)]
