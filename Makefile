@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := menu
 MAKEFLAGS += --no-print-directory
 
-.PHONY: menu run up test chaos bench check fmt lint crds openapi image kind-up kind-down e2e e2e-full manifests
+.PHONY: menu run up test chaos api-fuzz bench check fmt lint crds openapi image kind-up kind-down e2e e2e-full manifests
 
 menu:
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: ## Every test, against real Redis and PostgreSQL (one: see CONTRIBUTING.md
 chaos: ## Random faults under load, a run a seed (SEEDS=10; SEED=... repeats one; JOBS=2 at once)
 	@scripts/servers need redis postgres
 	cargo run --bin chaos
+
+api-fuzz: ## Whatever the OpenAPI document allows, asked of a gateway (EXAMPLES=50)
+	@scripts/api-fuzz
 
 bench: ## The figures of docs/performance.md on this machine, beside PostgreSQL's own limit
 	@scripts/servers need redis postgres

@@ -30,7 +30,7 @@ struct Queued {
     /// How many of them are events, and were taken
     accepted: usize,
     #[serde(flatten)]
-    partial: Option<Partial>,
+    partial: Partial,
 }
 
 /// An acknowledgement with `ack=stored`.
@@ -50,7 +50,7 @@ struct StoredAnswer<'a> {
     /// What became of each event, in order
     results: Vec<EventResult<'a>>,
     #[serde(flatten)]
-    partial: Option<Partial>,
+    partial: Partial,
 }
 
 /// What became of one event.
@@ -62,13 +62,15 @@ struct EventResult<'a> {
     outcome: &'static str,
 }
 
-/// With `partial=true`, what was not taken.
-#[derive(Debug, Serialize, ToSchema)]
+/// With `partial=true`, what was not taken; without it nothing.
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct Partial {
     /// How many items are no events
-    refused: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<usize>,
     /// Why; at most 100
-    errors: Vec<ItemError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Vec<ItemError>>,
 }
 
 /// How a request is to be answered.
@@ -204,11 +206,15 @@ fn result<'a>((event, outcome): (&'a Event<'_>, &Outcome)) -> EventResult<'a> {
     }
 }
 
-fn partial(wish: Wish, refused: usize, refusals: Vec<Refusal>) -> Option<Partial> {
-    wish.partial.then(|| Partial {
-        refused,
-        errors: refusals.into_iter().map(ItemError::from).collect(),
-    })
+fn partial(wish: Wish, refused: usize, refusals: Vec<Refusal>) -> Partial {
+    if !wish.partial {
+        return Partial::default();
+    }
+    let errors = refusals.into_iter().map(ItemError::from);
+    Partial {
+        refused: Some(refused),
+        errors: Some(errors.collect()),
+    }
 }
 
 fn accept(bytes: &[u8], wish: Wish, split: bool, store: &Store) -> Result<Accepted, ApiError> {
