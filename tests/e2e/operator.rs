@@ -38,6 +38,7 @@ impl<'a> Run<'a> {
     }
 
     /// Its status, once it is over.
+    #[expect(clippy::print_stdout, reason = "the run's figures, for whoever reads the log")]
     fn over(&self) -> Value {
         let begun = Instant::now();
         let arguments = ["wait", "--for=condition=Complete", "--timeout=600s"];
@@ -134,11 +135,11 @@ fn a_pipeline_says_what_the_books_say_and_is_the_dashboard_of_who_has_none() {
     Load::start_with(release, "said", &["events=2000"]).verdict();
     let stats = release.settled();
     until("the status follows", || {
-        let status = pipeline(release);
-        status["queue"] == 0
-            && status["received"] == stats["received"]
-            && status["unique"] == stats["unique_processed"]
-            && status["duplicates"] == stats["duplicate_dropped"]
+        let pipeline = pipeline(release);
+        pipeline["queue"] == 0
+            && pipeline["received"] == stats["received"]
+            && pipeline["unique"] == stats["unique_processed"]
+            && pipeline["duplicates"] == stats["duplicate_dropped"]
     });
     has_condition(release, "Ready", ("True", "Serving"));
     has_condition(release, "Balanced", ("True", "Exact"));
@@ -281,8 +282,8 @@ fn a_run_that_kills_everything_passes_and_leaves_nothing_behind() {
     assert_eq!(status["sent"], 100_000);
     let injected = status["injected"].as_array().unwrap();
     assert!(injected.iter().all(|one| one["done"] == true), "{status}");
-    let stats = release.settled();
-    assert_eq!(stats["topics"], json!([]), "{stats}");
+    let books = release.settled();
+    assert_eq!(books["topics"], json!([]), "{books}");
 }
 
 #[test]

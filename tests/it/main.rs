@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod contract;
+mod crash;
 mod path;
+mod pressure;
 mod promise;
 mod readme;
 mod store;

@@ -6,7 +6,8 @@ use tests::{Program, Sekali, servers, until};
 
 use crate::path::event;
 
-fn counts(stats: &Value) -> [i64; 5] {
+/// Received, unique, duplicates, conflicts, buried.
+pub(crate) fn counts(stats: &Value) -> [i64; 5] {
     [
         "received",
         "unique_processed",

@@ -36,13 +36,24 @@ impl Program {
     /// Starts a program of ours, with its log as JSON. Nothing of the environment that means
     /// something to it reaches it, so that it does what its flags say.
     pub fn start(binary: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(binaries().join(binary));
+        Self::start_in(binary, arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_in(binary: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let directory = if binary.ends_with("-doomed") {
+            doomed_binaries()
+        } else {
+            binaries()
+        };
+        let mut command = Command::new(directory.join(binary));
         command
             .env_clear()
             .envs(
                 std::env::vars_os()
                     .filter(|(name, _)| KEPT_VARIABLES.iter().any(|kept| name == kept)),
             )
+            .envs(variables.iter().copied())
             .args(arguments)
             .args(["--log-format", "json"])
             .stdin(Stdio::null())
@@ -164,6 +175,16 @@ impl Program {
         self.status.is_some()
     }
 
+    /// Whether a signal has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
+        // After the name, which may hold anything.
+        stat.is_ok_and(|stat| {
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+    }
+
     /// What it holds in memory, in bytes.
     pub fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
@@ -215,31 +236,47 @@ pub fn binaries() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            let here = std::env::current_exe().unwrap();
-            let deps = here.parent().unwrap();
-            let directory = if deps.ends_with("deps") {
-                deps.parent().unwrap()
-            } else {
-                deps
-            };
-            let mut build = Command::new(env!("CARGO"));
-            build.args([
-                "build",
-                "--quiet",
-                "--bin",
-                "sekali-aggregator",
-                "--bin",
-                "sekali-worker",
-                "--bin",
-                "sekali-publisher",
-            ]);
-            build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-            build.arg("--target-dir").arg(directory.parent().unwrap());
-            if directory.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success(), "build the programs");
-            directory.to_owned()
+            build(
+                &["sekali-aggregator", "sekali-worker", "sekali-publisher"],
+                &[],
+            )
         })
         .clone()
+}
+
+/// The same of those that end at the instants that tests choose, which are built apart:
+/// what is shipped must not have these instants.
+fn doomed_binaries() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let features = "aggregator/crash-points,worker/crash-points";
+            build(
+                &["sekali-aggregator-doomed", "sekali-worker-doomed"],
+                &["--features", features],
+            )
+        })
+        .clone()
+}
+
+fn build(programs: &[&str], flags: &[&str]) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    let deps = here.parent().unwrap();
+    let directory = if deps.ends_with("deps") {
+        deps.parent().unwrap()
+    } else {
+        deps
+    };
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet"]).args(flags);
+    for program in programs {
+        build.args(["--bin", program]);
+    }
+    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    build.arg("--target-dir").arg(directory.parent().unwrap());
+    if directory.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "build the programs");
+    directory.to_owned()
 }

@@ -16,6 +16,9 @@ pub struct Sekali {
     workers: Vec<Program>,
     redis: Option<Redis>,
     database: String,
+    claim_idle_ms: u32,
+    /// Where gateways find Redis, if not where it is.
+    queue: Option<SocketAddr>,
     /// What gateways are told besides.
     flags: Vec<String>,
     client: Client,
@@ -129,6 +132,8 @@ impl Sekali {
             workers: Vec::new(),
             redis,
             database,
+            claim_idle_ms: 1_000,
+            queue: None,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             client: Client::new(),
             _directory: directory,
@@ -147,14 +152,25 @@ impl Sekali {
 
     /// Starts another gateway, and waits until it is ready. The verbs ask the first.
     pub async fn add_gateway(&mut self) {
-        let url = self.redis.as_ref().map(Redis::url);
+        self.start_gateway("sekali-aggregator", &[]).await;
+    }
+
+    /// The same of one that a variable ends, or stops, at an instant.
+    pub async fn add_doomed_gateway(&mut self, fate: (&str, &str)) {
+        self.start_gateway("sekali-aggregator-doomed", &[fate])
+            .await;
+    }
+
+    async fn start_gateway(&mut self, binary: &str, variables: &[(&str, &str)]) {
+        let url = self.queue.or_else(|| Some(self.redis.as_ref()?.address()));
+        let url = url.map(|address| format!("redis://{address}"));
         let mut arguments = vec!["--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
         arguments.extend(["--database-url", &self.database]);
         if let Some(url) = &url {
             arguments.extend(["--broker-url", url]);
         }
         arguments.extend(self.flags.iter().map(String::as_str));
-        let mut program = Program::start("sekali-aggregator", &arguments);
+        let mut program = Program::start_in(binary, &arguments, variables);
         let address = program.address("http").await;
         let url = format!("http://{address}/readyz");
         until("the gateway is ready", async || {
@@ -167,6 +183,33 @@ impl Sekali {
 
     /// Starts another worker.
     pub fn add_worker(&mut self, name: &str) {
+        self.start_worker("sekali-worker", name, &[]);
+    }
+
+    /// The same of one that a variable ends, or stops, at an instant.
+    pub fn add_doomed_worker(&mut self, name: &str, fate: (&str, &str)) {
+        self.start_worker("sekali-worker-doomed", name, &[fate]);
+    }
+
+    /// Starts another worker in place of the first, which has ended.
+    pub fn replace_worker(&mut self, name: &str) {
+        self.workers.remove(0);
+        self.add_worker(name);
+    }
+
+    /// The same of one that a variable ends, or stops, at an instant.
+    pub fn replace_doomed_worker(&mut self, name: &str, fate: (&str, &str)) {
+        self.workers.remove(0);
+        self.add_doomed_worker(name, fate);
+    }
+
+    /// Workers that are started from now on take over what was with another for so long.
+    pub fn claim_after(&mut self, millis: u32) {
+        self.claim_idle_ms = millis;
+    }
+
+    fn start_worker(&mut self, binary: &str, name: &str, variables: &[(&str, &str)]) {
+        let claim_idle_ms = self.claim_idle_ms.to_string();
         let url = self.redis.as_ref().expect("workers need a queue").url();
         let arguments = [
             "--admin-addr",
@@ -178,10 +221,10 @@ impl Sekali {
             "--name",
             name,
             "--claim-idle-ms",
-            "1000",
+            &claim_idle_ms,
         ];
         self.workers
-            .push(Program::start("sekali-worker", &arguments));
+            .push(Program::start_in(binary, &arguments, variables));
     }
 
     /// Ends every process of ours politely and starts as many again; the servers stay.
@@ -198,6 +241,22 @@ impl Sekali {
         for _ in 0..gateways {
             self.add_gateway().await;
         }
+    }
+
+    /// Gateways that are started from now on find their servers here.
+    pub fn lead(&mut self, queue: SocketAddr, database: &str) {
+        self.queue = Some(queue);
+        database.clone_into(&mut self.database);
+    }
+
+    /// Sends a signal to a gateway.
+    pub fn signal(&self, gateway: usize, signal: &str) {
+        self.gateways[gateway].program.signal(signal);
+    }
+
+    /// Whether a gateway was stopped by a signal.
+    pub fn is_gateway_stopped(&self, gateway: usize) -> bool {
+        self.gateways[gateway].program.is_stopped()
     }
 
     /// Sends a signal to the first gateway.

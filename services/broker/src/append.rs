@@ -38,7 +38,10 @@ impl Broker {
             .arg(&self.keys.events_in)
             .arg(events)
             .ignore();
-        self.link.transaction(&pipeline).await.map_err(of)
+        crash::point!("append");
+        self.link.transaction(&pipeline).await.map_err(of)?;
+        crash::point!("appended");
+        Ok(())
     }
 }
 

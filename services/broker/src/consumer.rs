@@ -273,6 +273,7 @@ impl Consumer {
             self.claim.next_at = Instant::now() + self.claim_idle / 2;
         }
         if !entries.is_empty() {
+            crash::point!("claimed");
             tracing::info!(
                 entries = entries.len(),
                 "claimed what was pending for too long"

@@ -187,6 +187,7 @@ where
         result = work.as_mut() => End::Done(result),
         name = signal() => {
             tracing::info!(signal = name, "draining");
+            crash::point!("drain");
             End::Signal
         }
         () = process.tasks.failed() => End::Failure,

@@ -80,6 +80,7 @@ impl Step {
             .unzip();
         #[cfg(feature = "acknowledge-before-commit")]
         self.acknowledge(&entries.concat()).await;
+        crash::point!("delivered");
         let record = self.recorder.record(&batches);
         let take_ahead = take_ahead(&mut self.consumer, self.batch_events, &self.shutdown);
         let (recorded, ahead) = tokio::join!(record, take_ahead);
@@ -101,6 +102,7 @@ impl Step {
         // Only now, after the commits: killed before this line, the entries are delivered
         // again, and the store knows the batches by their identities and counts nothing;
         // killed after it, nothing is left to do.
+        crash::point!("acknowledge");
         self.acknowledge(&committed).await;
         for (batches, recorded) in batches.iter().zip(recorded) {
             if let Some(recorded) = recorded {

@@ -22,15 +22,15 @@ impl Postgres {
     }
 
     async fn forget_batches(&self, before: Timestamp) -> Result<bool, StoreError> {
-        let done = sqlx::query(
+        let delete = sqlx::query(
             "DELETE FROM batches WHERE id IN (
                  SELECT id FROM batches WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2
                  FOR UPDATE SKIP LOCKED)",
         )
         .bind(Instant(before))
         .bind(STEP)
-        .execute(&self.pool)
-        .await?;
+        .execute(&self.pool);
+        let done = crash::during!("forgetting", delete).await?;
         Ok(done.rows_affected() > 0)
     }
 

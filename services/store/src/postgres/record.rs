@@ -104,7 +104,8 @@ impl Postgres {
             .await?
         {
             Attempt::Done(judgement) => {
-                connection::commit(transaction).await?;
+                crash::point!("commit");
+                crash::during!("committing", connection::commit(transaction)).await?;
                 Ok(Attempt::Done(judgement.recorded))
             }
             Attempt::StaleTopics => Ok(Attempt::StaleTopics),
