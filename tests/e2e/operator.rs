@@ -38,7 +38,10 @@ impl<'a> Run<'a> {
     }
 
     /// Its status, once it is over.
-    #[expect(clippy::print_stdout, reason = "the run's figures, for whoever reads the log")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the run's figures, for whoever reads the log"
+    )]
     fn over(&self) -> Value {
         let begun = Instant::now();
         let arguments = ["wait", "--for=condition=Complete", "--timeout=600s"];
