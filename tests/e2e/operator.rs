@@ -187,6 +187,7 @@ fn a_paused_pipeline_has_no_workers_and_a_grown_queue_gets_them_within_ten_secon
 }
 
 #[test]
+#[ignore = "it takes minutes: make e2e-full"]
 fn a_pipeline_stands_back_for_an_autoscaler() {
     let release = shared();
     let autoscaler = json!({
@@ -207,6 +208,7 @@ fn a_pipeline_stands_back_for_an_autoscaler() {
 }
 
 #[test]
+#[ignore = "it takes minutes: make e2e-full"]
 fn of_two_pipelines_that_claim_the_same_workers_the_older_wins() {
     let release = shared();
     let mut second = release.namespace.get(&["pipeline", "sekali"]);
@@ -290,6 +292,7 @@ fn a_run_that_kills_everything_passes_and_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "it takes minutes: make e2e-full"]
 fn an_operator_that_is_killed_in_any_phase_goes_on_where_it_was() {
     let release = shared();
     let fault = json!({"target": "worker", "action": "terminate", "every": "4s", "count": 5});
@@ -333,6 +336,7 @@ fn kill_operator(release: &Release) {
 }
 
 #[test]
+#[ignore = "it takes minutes: make e2e-full"]
 fn a_run_that_is_deleted_ends_its_jobs_and_removes_its_topics() {
     let release = shared();
     let spec = json!({"events": 1_000_000, "rate": 500, "deadline": "10m"});
@@ -356,6 +360,7 @@ fn a_run_that_is_deleted_ends_its_jobs_and_removes_its_topics() {
 }
 
 #[test]
+#[ignore = "it takes minutes: make e2e-full"]
 fn of_two_operators_one_leads_and_the_other_takes_over() {
     let release = shared();
     release.upgrade(&["operator.replicas=2"]).unwrap();
@@ -391,6 +396,7 @@ fn of_two_operators_one_leads_and_the_other_takes_over() {
 }
 
 #[test]
+#[ignore = "it takes minutes: make e2e-full"]
 fn definitions_are_upgraded_in_place_and_their_resources_stay() {
     let release = shared();
     let before = release.namespace.get(&["pipeline", "sekali"])["metadata"]["uid"].clone();
