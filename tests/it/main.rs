@@ -4,6 +4,7 @@
 
 mod contract;
 mod crash;
+mod network;
 mod path;
 mod pressure;
 mod promise;

@@ -55,6 +55,26 @@ macro_rules! delegate {
     };
 }
 
+/// The same for a change, which a server may make without ever answering.
+macro_rules! change {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::Postgres($backend) => postgres::changed($call).await,
+            Backend::Sqlite($backend) => $call.await,
+        }
+    };
+}
+
+/// The same for what a server is asked, which may never answer.
+macro_rules! ask {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::Postgres($backend) => postgres::answered($call).await,
+            Backend::Sqlite($backend) => $call.await,
+        }
+    };
+}
+
 impl Store {
     /// A store that will connect when it is first asked something: a process must be
     /// able to start, and say that it is not ready, while its database is away. An
@@ -72,12 +92,12 @@ impl Store {
     /// Brings the schema up to this release's. Whoever comes first does it; the others
     /// wait for it. Until it has succeeded once, nothing else here does.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        delegate!(self, backend => backend.migrate().await)
+        ask!(self, backend => backend.migrate())
     }
 
     /// Whether the store answers and would keep what it acknowledges.
     pub async fn check(&self) -> Result<(), StoreError> {
-        delegate!(self, backend => backend.check().await)
+        ask!(self, backend => backend.check())
     }
 
     /// How many transactions it pays to have under way at once. With one writer, what a
@@ -107,7 +127,7 @@ impl Store {
         after: Option<Position>,
         limit: usize,
     ) -> Result<(Vec<Position>, bool), StoreError> {
-        delegate!(self, backend => backend.positions(filter, after, limit).await)
+        ask!(self, backend => backend.positions(filter, after, limit))
     }
 
     /// The events at the first of these positions, in their order, and how many of the
@@ -117,7 +137,7 @@ impl Store {
         &self,
         positions: &[Position],
     ) -> Result<(Vec<StoredEvent>, usize), StoreError> {
-        delegate!(self, backend => backend.events_at(positions).await)
+        ask!(self, backend => backend.events_at(positions))
     }
 
     /// One event.
@@ -126,17 +146,17 @@ impl Store {
         topic: &Topic<'_>,
         event_id: &EventId<'_>,
     ) -> Result<Option<StoredEvent>, StoreError> {
-        delegate!(self, backend => backend.event(topic, event_id).await)
+        ask!(self, backend => backend.event(topic, event_id))
     }
 
     /// The books in total, and the rates of the minute before `now`.
     pub async fn books(&self, now: Timestamp) -> Result<Books, StoreError> {
-        delegate!(self, backend => backend.books(now).await)
+        ask!(self, backend => backend.books(now))
     }
 
     /// The books of each topic, by name.
     pub async fn topics(&self) -> Result<Vec<TopicBooks>, StoreError> {
-        delegate!(self, backend => backend.topics().await)
+        ask!(self, backend => backend.topics())
     }
 
     /// Whether the limit leaves no room for a topic of this name, as of the last time that
@@ -147,12 +167,12 @@ impl Store {
 
     /// Reads the topics again, for [`Store::is_beyond_limit`].
     pub async fn refresh_topics(&self) -> Result<(), StoreError> {
-        delegate!(self, backend => backend.refresh_topics().await)
+        ask!(self, backend => backend.refresh_topics())
     }
 
     /// Removes a topic with its keys and books. False if there is none of that name.
     pub async fn delete_topic(&self, topic: &Topic<'_>) -> Result<bool, StoreError> {
-        delegate!(self, backend => backend.delete_topic(topic).await)
+        change!(self, backend => backend.delete_topic(topic))
     }
 
     /// Conflicts, newest first, with an id below `before`.
@@ -162,7 +182,7 @@ impl Store {
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<Conflict>, StoreError> {
-        delegate!(self, backend => backend.conflicts(topic, before, limit).await)
+        ask!(self, backend => backend.conflicts(topic, before, limit))
     }
 
     /// Dead letters, newest first, with an id below `before`.
@@ -172,7 +192,7 @@ impl Store {
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
-        delegate!(self, backend => backend.dead_letters(topic, before, limit).await)
+        ask!(self, backend => backend.dead_letters(topic, before, limit))
     }
 
     /// Records what a dead letter holds, and marks it, in one transaction.
@@ -181,18 +201,18 @@ impl Store {
         id: i64,
         now: Timestamp,
     ) -> Result<Replayed, StoreError> {
-        delegate!(self, backend => backend.replay_dead_letter(id, now).await)
+        change!(self, backend => backend.replay_dead_letter(id, now))
     }
 
     /// Removes a dead letter; no counter changes. False if there is none.
     pub async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
-        delegate!(self, backend => backend.drop_dead_letter(id).await)
+        change!(self, backend => backend.drop_dead_letter(id))
     }
 
     /// Forgets identities of batches that are older than the retention and removes rows
     /// of deleted topics, a bounded step at a time. True while there is more to do.
     pub async fn housekeep(&self, now: Timestamp) -> Result<bool, StoreError> {
-        delegate!(self, backend => backend.housekeep(now).await)
+        ask!(self, backend => backend.housekeep(now))
     }
 
     /// Closes the connections, waiting at most this long for those in use.

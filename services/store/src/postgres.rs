@@ -15,6 +15,8 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::topics::TopicCache;
+pub(crate) use connection::{answered, changed};
+
 use crate::{Args, StoreError};
 
 /// A pool of connections and what is remembered of the topics.

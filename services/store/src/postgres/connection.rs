@@ -11,6 +11,9 @@ use crate::StoreError;
 /// and a sender waits for an answer that could have been "try again".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection that was idle may take to answer before another is tried.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A connection that nobody used for so long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -38,6 +41,15 @@ pub(super) fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Instead of the pool's own, which has no bound: all that is left of the time to
+        // acquire one would go into the first that is dead.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                let pong = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
+                Ok(matches!(pong, Ok(Ok(()))))
+            })
+        })
         .idle_timeout(IDLE_TIMEOUT)
         .after_connect(|connection, _| {
             Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
@@ -66,6 +78,31 @@ pub(super) async fn check(pool: &PgPool) -> Result<(), StoreError> {
         )));
     }
     Ok(())
+}
+
+/// How long the server may take to answer. Its own time-outs are shorter; longer is silent
+/// only a connection that is dead, which nobody was told of: without a bound, whoever
+/// waited on it would wait for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Waits for what the server was asked, but not for ever.
+pub(crate) async fn answered<T>(
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+    answer.unwrap_or_else(|_| Err(StoreError::Unavailable(silence())))
+}
+
+/// The same for a change, which the server may still make.
+pub(crate) async fn changed<T>(
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+    answer.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown(silence())))
+}
+
+pub(super) fn silence() -> sqlx::Error {
+    sqlx::Error::Protocol("no answer from the server".into())
 }
 
 /// Commits, and tells a refusal (nothing happened) from silence (nobody knows).

@@ -55,7 +55,7 @@ impl Postgres {
         let arrivals = Arrivals::decode(batches);
         let mut care = Care::Quick;
         for _ in 0..ATTEMPTS {
-            let (ids, epoch) = self.intern(&arrivals).await?;
+            let (ids, epoch) = connection::answered(self.intern(&arrivals)).await?;
             match self.attempt(&arrivals, &ids, epoch, now, care).await {
                 Ok(Attempt::Done(recorded)) => return Ok(recorded),
                 Ok(Attempt::StaleTopics) => self.topics.forget(),
@@ -83,9 +83,7 @@ impl Postgres {
             return done;
         }
         connection::discard(connection).await;
-        Err(StoreError::OutcomeUnknown(sqlx::Error::Protocol(
-            "no answer from the server".into(),
-        )))
+        Err(StoreError::OutcomeUnknown(connection::silence()))
     }
 
     async fn transact(

@@ -1,0 +1,77 @@
+//! Connections that die without a word.
+
+use serde_json::json;
+use sqlx::Connection as _;
+use tests::servers::Postgres;
+use tests::{Proxy, Sekali, until};
+
+use crate::path::event;
+use crate::promise::counts;
+
+/// Over a line to a PostgreSQL of its own.
+async fn over_a_line() -> (Postgres, Proxy, String) {
+    let server = Postgres::start(&[]).await;
+    let database = server.database().await;
+    let line = Proxy::to(server.address()).await;
+    let (_, name) = database.rsplit_once('/').unwrap();
+    let through = format!("postgres://postgres@{}/{name}", line.address());
+    (server, line, through)
+}
+
+/// A statement is under way when its connection dies: nobody ever answers it.
+#[tokio::test]
+async fn a_worker_whose_connection_dies_while_it_waits_for_an_answer_goes_on_over_another() {
+    let (server, line, through) = over_a_line().await;
+    let sekali = Sekali::full_over(through, 1).await;
+    sekali.publish(&event("known", "1")).await.ok();
+    sekali.settled().await;
+    // A new topic needs a number first.
+    let (_, name) = sekali.database().rsplit_once('/').unwrap();
+    let mut outsider = connect(&server.url(name)).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE topics IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut outsider)
+        .await
+        .unwrap();
+    sekali.publish(&event("new", "1")).await.ok();
+    until("the worker waits for the lock", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'topics'::regclass",
+        )
+        .fetch_one(&mut outsider)
+        .await
+        .unwrap();
+        waiting > 0
+    })
+    .await;
+    line.strand();
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut outsider)
+        .await
+        .unwrap();
+    assert_eq!(counts(&sekali.settled().await), [2, 2, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_gateway_whose_connections_all_died_answers_after_a_moment() {
+    let (_server, line, through) = over_a_line().await;
+    let sekali = Sekali::full_over(through, 1).await;
+    let ask = || sekali.get("/stats");
+    // Some at once, so that there are several idle connections.
+    let asked = futures::future::join_all((0..8).map(|_| ask())).await;
+    assert!(asked.iter().all(|answer| answer.status == 200));
+    line.strand();
+    let began = std::time::Instant::now();
+    until("the statistics can be read", async || {
+        ask().await.status == 200
+    })
+    .await;
+    // A second for each of eight, and as much again for a busy machine.
+    let waited = began.elapsed();
+    assert!(waited < std::time::Duration::from_secs(16), "{waited:?}");
+    let stored = sekali.store(&event("t", "1")).await.ok();
+    assert_eq!(stored["stored"], json!(1));
+}
+
+async fn connect(url: &str) -> sqlx::PgConnection {
+    sqlx::PgConnection::connect(url).await.unwrap()
+}
