@@ -53,7 +53,7 @@ free_port() {
 # Builds the programs as they are shipped, and sets `binaries` to where they are.
 build() {
     say 'building (the first time this takes some minutes)'
-    cargo build --release --workspace --bins
+    cargo build --release --workspace --exclude tests --bins
     binaries=$(cargo metadata --format-version 1 --no-deps |
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release
 }
