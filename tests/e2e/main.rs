@@ -16,7 +16,6 @@ mod keeping;
 mod keys;
 mod load;
 mod nodes;
-mod operator;
 mod policies;
 mod release;
 mod rendering;

@@ -2,7 +2,6 @@
 A pod of the publisher, which sends a load with a known right answer through the Service,
 reads it back and says in its termination message what came of it:
 (dict "root" $ "component" "publisher" "values" .Values.publisher "settings" (dict "events" 1000)).
-Without settings it is a template for the operator, which adds them.
 */}}
 {{- define "sekali.publisherSpec" -}}
 {{- include "sekali.podSettings" . }}
@@ -13,9 +12,7 @@ containers:
   - name: publisher
     {{- include "sekali.ownImage" .root | nindent 4 }}
     command: [sekali-publisher]
-    {{- if or .settings .values.apiKey.existingSecret }}
     args:
-      {{- if .settings }}
       - --target-url=http://{{ include "sekali.fullname" .root }}:{{ .root.Values.aggregator.service.port }}
       - --report=/dev/termination-log
       - --verify
@@ -23,11 +20,9 @@ containers:
       {{- range $name, $value := .settings }}
       - {{ printf "--%s=%v" $name $value | quote }}
       {{- end }}
-      {{- end }}
       {{- if .values.apiKey.existingSecret }}
       - --api-key-file=/run/secrets/api-key/key
       {{- end }}
-    {{- end }}
     terminationMessagePolicy: File
     resources:
       {{- toYaml .values.resources | nindent 6 }}
