@@ -166,4 +166,6 @@ async fn take_ahead(
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
