@@ -127,7 +127,10 @@ impl Process {
         self.come_back(door).await;
     }
 
+    /// Waits until it listens: told to end before that, it has nothing to drain, and ends by
+    /// the signal.
     async fn open(&mut self, door: Option<&Proxy>) {
+        self.program.address("admin").await;
         if let (Member::Gateway(_), Some(door)) = (self.member, door) {
             door.lead_to(self.program.address("http").await);
         }
