@@ -6,9 +6,9 @@
 //! drain short.
 //!
 //! The drain, in order: readiness goes off, and connections close with their next answer;
-//! a pause, so that whoever routes to this process notices; the shutdown token is cancelled, upon which intake stops and tasks
-//! finish what is in flight; tasks are joined; last of all the admin port closes. One
-//! deadline is over all of it.
+//! a pause, so that whoever routes to this process notices; the shutdown token is
+//! cancelled, upon which intake stops and tasks finish what is in flight; tasks are
+//! joined; last of all the admin port closes. One deadline is over all of it.
 
 use std::error::Error;
 use std::net::SocketAddr;

@@ -26,8 +26,8 @@ pub struct Args {
     pub keep_identities_days: u32,
 
     /// The most connections to PostgreSQL that this process opens. Below 2 a long listing
-    /// holds up everything else; the sum over all processes must stay below the server's
-    /// `max_connections`.
+    /// holds up everything else, and below 4 a worker's transactions wait for each other;
+    /// the sum over all processes must stay below the server's `max_connections`.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
 }
