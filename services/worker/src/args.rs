@@ -44,10 +44,10 @@ pub struct Args {
     pub claim_idle_ms: u64,
 
     /// How many events are taken at once, to be recorded in up to four transactions at a
-    /// time, one a partition of the keys. With few PostgreSQL spends its time on round trips
-    /// and syncs; with more than some thousand it gains nothing, while what a worker holds
-    /// in memory grows with it: these events, and as many that it has taken ahead
-    #[arg(long, env, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// time, one a partition of the keys, or in one if they are few. With few PostgreSQL
+    /// spends its time on round trips and syncs; what a worker holds in memory grows with
+    /// it: these events, and as many that it has taken ahead
+    #[arg(long, env, default_value_t = 8_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub batch_events: u32,
 
     #[command(flatten)]

@@ -15,6 +15,12 @@ use crate::trouble::Trouble;
 /// How long one read waits for entries.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// A delivery of fewer events is recorded in one transaction: four small ones have four
+/// commits to pay for. Of single events, which arrive so, 1.2 times as many are acknowledged
+/// a second, and PostgreSQL uses 27 us of CPU for each instead of 46 (2026-11-24, in turns);
+/// 500 and 2,000 do as well.
+const TOGETHER: usize = 1_000;
+
 /// What moves events, one delivery after another.
 pub(crate) struct Step {
     consumer: Consumer,
@@ -28,10 +34,10 @@ pub(crate) struct Step {
     ahead: Option<Taken>,
 }
 
-/// A delivery, taken apart by partition; each has something.
+/// A delivery, taken apart by partition if it is large; each share has something.
 struct Taken(Vec<Share>);
 
-/// What is of one partition: one transaction.
+/// What is recorded in one transaction.
 #[derive(Default)]
 struct Share {
     entries: Vec<EntryId>,
@@ -142,9 +148,16 @@ impl Step {
 
 impl Taken {
     fn of(deliveries: Vec<Delivery>) -> Option<Self> {
+        let events = |delivery: &Delivery| delivery.batch.events.count() as usize;
+        let together = deliveries.iter().map(events).sum::<usize>() < TOGETHER;
         let mut shares: [Share; Partition::COUNT] = Default::default();
         for delivery in deliveries {
-            let share = &mut shares[delivery.partition.number()];
+            let part = if together {
+                0
+            } else {
+                delivery.partition.number()
+            };
+            let share = &mut shares[part];
             share.entries.push(delivery.entry);
             share.batches.push(delivery.batch);
         }

@@ -135,13 +135,13 @@ async fn single(plan: &Plan, table: &mut Table) {
     let mut rates = Vec::new();
     for run in 0..plan.runs {
         let sekali = full(&postgres).await;
-        let load = Load::new(plan.events / 2).concurrency(128).seed(run as u64);
+        let load = Load::new(plan.events / 2).concurrency(256).seed(run as u64);
         rates.push(load.run(&sekali).await.acknowledged);
         eprintln!("   {:.0}/s", rates[run]);
     }
     let rate = table::median(rates);
     table.add(
-        "requests of one event, acknowledged",
+        "requests of one event, 256 senders, acknowledged",
         "/s",
         rate,
         Bound::AtLeast(25_000.0),
@@ -197,13 +197,13 @@ async fn embedded(plan: &Plan, table: &mut Table) {
         );
     }
     table.add(
-        "embedded, empty file",
+        "embedded, batches of 100, empty file",
         "events/s",
         table::median(empty),
         Bound::AtLeast(60_000.0),
     );
     table.add(
-        "embedded, 1 M rows in it",
+        "embedded, batches of 100, 1 M rows in it",
         "events/s",
         table::median(million),
         Bound::AtLeast(40_000.0),
