@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := menu
 MAKEFLAGS += --no-print-directory
 
-.PHONY: menu run up test chaos api-fuzz bench check fmt lint openapi image kind-up kind-down e2e e2e-full manifests
+.PHONY: menu run up test chaos api-fuzz bench recovery fuzz check fmt lint openapi image kind-up kind-down e2e e2e-full manifests
 
 menu:
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,14 @@ api-fuzz: ## Whatever the OpenAPI document allows, asked of a gateway (EXAMPLES=
 
 bench: ## The figures of docs/performance.md on this machine, beside PostgreSQL's own limit
 	@scripts/servers need redis postgres
-	cargo run --release --package tests --bin bench
+	@scripts/bench
+
+recovery: ## How soon events are stored again after each fault, twenty times each
+	@scripts/servers need redis postgres
+	@RUNS=20 ONLY=recovery scripts/bench
+
+fuzz: ## Bytes nobody has thought of, for what reads bodies and entries (FOR=60 seconds each)
+	@scripts/fuzz
 
 check: ## What CI runs, without the cluster
 	@.ci/run --no-cluster

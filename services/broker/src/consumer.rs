@@ -26,6 +26,11 @@ const MAX_BLOCK: Duration = Duration::from_secs(2);
 /// Where a delivery is full, in bytes.
 const FULL_BYTES: usize = 8 * 1024 * 1024;
 
+/// How often a worker looks for what others have kept, in the time after which that is too
+/// long: entries of a dead one wait a tenth longer at most. A look that finds nothing is one
+/// round trip.
+const CLAIM_LOOKS: u32 = 10;
+
 /// After an entry of a later version nothing is claimed for so long: whoever claims it
 /// takes it from a worker that may be recording it.
 const LATER_PAUSE: Duration = Duration::from_mins(1);
@@ -101,7 +106,7 @@ impl Consumer {
             unread: Some(START.into()),
             committed: true,
             claim: Claim {
-                next_at: now + claim_idle / 2,
+                next_at: now + claim_idle / CLAIM_LOOKS,
                 cursor: START.into(),
             },
             forget_at: now + FORGET_EVERY,
@@ -270,7 +275,7 @@ impl Consumer {
             _ => Vec::new(),
         };
         if self.claim.cursor == START && entries.is_empty() {
-            self.claim.next_at = Instant::now() + self.claim_idle / 2;
+            self.claim.next_at = Instant::now() + self.claim_idle / CLAIM_LOOKS;
         }
         if !entries.is_empty() {
             crash::point!("claimed");

@@ -7,6 +7,13 @@
 //! rolling upgrade has entries of two versions in the stream: one of a later version is
 //! left to the workers that know it.
 
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(
+    not(feature = "fuzz"),
+    expect(unreachable_pub, reason = "only the fuzz target is outside")
+)]
+pub mod properties;
+
 use event::batch::FORMAT;
 use event::{Batch, BatchId, EncodedEvents, Partition, Timestamp};
 use redis::{Cmd, Value};
@@ -187,6 +194,17 @@ mod tests {
         assert_eq!(read.partition, outgoing.partition);
         assert_eq!(read.traceparent, outgoing.traceparent);
         assert_eq!(read.entry.events, 3);
+    }
+
+    #[test]
+    fn what_is_to_hold_does_of_what_fuzzing_has_met() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/entry");
+        let mut met = 0;
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            properties::hold_of(&std::fs::read(entry.unwrap().path()).unwrap());
+            met += 1;
+        }
+        assert!(met > 0, "the corpus is empty");
     }
 
     #[test]

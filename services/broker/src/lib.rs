@@ -34,6 +34,8 @@ pub use append::Outgoing;
 pub use args::{Args, BrokerUrl};
 pub use consumer::{Consumer, Delivery, EntryId};
 pub use depth::Depth;
+#[cfg(feature = "fuzz")]
+pub use entry::properties;
 pub use error::{AppendError, BrokerError};
 pub use tail::{Listener, MAX_TOLD_BYTES, Told};
 

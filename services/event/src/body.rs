@@ -6,6 +6,8 @@
 //! a property test holds them to.
 
 mod detail;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod properties;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -198,49 +198,30 @@ fn item() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn the_quick_and_the_slow_reading_agree(items in prop::collection::vec(item(), 0..5), pretty: bool) {
+    fn what_is_to_hold_does_of_bodies_that_are_nearly_right(
+        items in prop::collection::vec(item(), 0..5), pretty: bool,
+    ) {
         let value = serde_json::Value::Array(items);
-        let body = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-        let slow = detail::json(&body).unwrap();
-        match quick_json(&body) {
-            Some(quick) => {
-                prop_assert_eq!(slow.refused, 0);
-                prop_assert_eq!(quick.events, slow.events);
-            }
-            None => prop_assert!(slow.refused > 0),
-        }
+        let body = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+        properties::hold_of(body.unwrap().as_bytes());
     }
 
     #[test]
-    fn an_event_encoded_and_decoded_is_the_same_event(items in prop::collection::vec(item(), 0..5)) {
-        let body = serde_json::to_string(&items).unwrap();
-        let events = parse(body.as_bytes(), Form::Json).unwrap().events;
-        let joined = EncodedEvents::join(&EncodedEvents::encode(&events, 512));
-        prop_assert_eq!(joined.decode().unwrap(), events);
-    }
-
-    #[test]
-    fn an_event_written_out_and_read_again_is_the_same_event(item in item()) {
-        let body = serde_json::to_string_pretty(&item).unwrap();
-        for event in parse(body.as_bytes(), Form::Json).unwrap().events {
-            let payload: &RawValue = serde_json::from_str(event.payload.as_str()).unwrap();
-            let written = serde_json::json!({
-                "topic": event.topic.as_str(), "event_id": event.event_id.as_str(),
-                "timestamp": event.timestamp.to_string(), "source": event.source.as_str(),
-            });
-            let mut text = written.to_string();
-            text.truncate(text.len() - 1);
-            let text = format!("{text},\"payload\":{payload}}}");
-            prop_assert_eq!(&parse(text.as_bytes(), Form::Json).unwrap().events, &[event]);
-        }
-    }
-
-    #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), ndjson: bool) {
-        let form = if ndjson { Form::Ndjson } else { Form::Json };
-        let _ = parse(&bytes, form);
+    fn what_is_to_hold_does_of_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        properties::hold_of(&bytes);
         let _ = EncodedEvents::from_parts(bytes.into(), 1).decode();
     }
+}
+
+#[test]
+fn what_is_to_hold_does_of_what_fuzzing_has_met() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/body");
+    let mut met = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        properties::hold_of(&std::fs::read(entry.unwrap().path()).unwrap());
+        met += 1;
+    }
+    assert!(met > 0, "the corpus is empty");
 }
 
 #[test]

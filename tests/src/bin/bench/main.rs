@@ -15,6 +15,7 @@
 mod latency;
 mod limit;
 mod load;
+mod recovery;
 mod table;
 
 use std::path::PathBuf;
@@ -84,6 +85,9 @@ async fn main() {
     }
     if plan.wants("large") {
         large(&plan, &mut table).await;
+    }
+    if plan.wants("recovery") {
+        recovery::measure(plan.runs, &mut table).await;
     }
     table.print();
     let path = std::env::var_os("REPORT").map(PathBuf::from);
