@@ -429,6 +429,36 @@ async fn bodies_over_the_limit_are_refused_with_and_without_a_length() {
 }
 
 #[tokio::test]
+async fn who_sends_all_of_a_body_before_reading_still_reads_why_it_was_refused() {
+    for sekali in Sekali::of_each_kind_with(&["--max-body-bytes=8000000"]).await {
+        let head = |lines: &str| format!("POST /publish HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
+        let body = " ".repeat(8_000_001);
+        let length = format!("content-length: {}\r\n", body.len());
+        for (lines, status) in [
+            (length.clone(), "413"),
+            (format!("{length}content-encoding: br\r\n"), "415"),
+        ] {
+            let mut wire = Wire::connect(sekali.address(0)).await;
+            assert!(wire.send(head(&lines)).await);
+            assert!(wire.send(&body).await, "the body is not read");
+            let answer = wire.answers(1).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{answer}"
+            );
+        }
+        let mut wire = Wire::connect(sekali.address(0)).await;
+        wire.send(head(&format!("{length}expect: 100-continue\r\n")))
+            .await;
+        let answer = wire.answers(1).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 413"),
+            "asked for nothing: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_trickles_in_is_given_up() {
     let sekali = Sekali::embedded_with(&["--body-timeout-ms", "300"]).await;
     let mut wire = Wire::connect(sekali.address(0)).await;

@@ -14,8 +14,8 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use http_body_util::BodyExt as _;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http_body_util::{BodyDataStream, BodyExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::StreamReader;
@@ -30,6 +30,9 @@ const STEP: usize = 64 * 1024;
 /// asked to support (RFC 8878, 3.1.1.1.2). Its memory is touched only as far as the body
 /// unpacks, which is reserved.
 const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// How long the rest of a body that is refused is read on.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads bodies, all of them together within one budget.
 #[derive(Debug, Clone)]
@@ -68,7 +71,26 @@ impl Reader {
         }
     }
 
-    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, ApiError> {
+    pub(crate) async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Read, ApiError> {
+        let read = self.reserve_and_read(headers, &mut body);
+        let read = tokio::time::timeout(self.timeout, read).await;
+        let refused = match read {
+            Ok(Ok(read)) => return Ok(read),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(ApiError::TooSlow),
+        };
+        // Who asks first whether to send a body is not told to.
+        if !headers.contains_key(EXPECT) {
+            Self::discard(body).await;
+        }
+        Err(refused)
+    }
+
+    async fn reserve_and_read(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> Result<Read, ApiError> {
         let encoding = encoding(headers)?;
         let mut reserved = Reserved {
             budget: Arc::clone(&self.budget),
@@ -83,29 +105,32 @@ impl Reader {
                 reserved.grow(usize::try_from(length).unwrap_or(usize::MAX))?;
             }
         }
-        let read = async {
-            match encoding {
-                Encoding::Identity => self.plain(body, &mut reserved).await,
-                Encoding::Gzip => {
-                    let mut decoder = GzipDecoder::new(stream(body));
-                    decoder.multiple_members(true);
-                    self.unpacked(decoder, "gzip", &mut reserved).await
-                }
-                Encoding::Zstd => {
-                    let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
-                    let decoder = ZstdDecoder::with_params(stream(body), &[window]);
-                    self.unpacked(decoder, "zstd", &mut reserved).await
-                }
+        let bytes = match encoding {
+            Encoding::Identity => self.plain(body, &mut reserved).await?,
+            Encoding::Gzip => {
+                let mut decoder = GzipDecoder::new(stream(body));
+                decoder.multiple_members(true);
+                self.unpacked(decoder, "gzip", &mut reserved).await?
+            }
+            Encoding::Zstd => {
+                let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+                let decoder = ZstdDecoder::with_params(stream(body), &[window]);
+                self.unpacked(decoder, "zstd", &mut reserved).await?
             }
         };
-        let bytes = tokio::time::timeout(self.timeout, read)
-            .await
-            .map_err(|_| ApiError::TooSlow)??;
         Ok(Read { bytes, reserved })
     }
 
+    /// Reads on for a while and keeps nothing: most senders read no answer before their body is
+    /// sent, and would find no more than a closed connection.
+    async fn discard(mut body: Body) {
+        let discard = async { while let Some(Ok(_)) = body.frame().await {} };
+        // Whether it came to its end makes no difference to the answer.
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
+    }
+
     /// A body of one piece, as small ones are, is not copied.
-    async fn plain(&self, mut body: Body, reserved: &mut Reserved) -> Result<Bytes, ApiError> {
+    async fn plain(&self, body: &mut Body, reserved: &mut Reserved) -> Result<Bytes, ApiError> {
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -175,8 +200,8 @@ impl Reserved {
     }
 }
 
-fn stream(body: Body) -> impl tokio::io::AsyncBufRead {
-    let frames = body.into_data_stream();
+fn stream(body: &mut Body) -> impl tokio::io::AsyncBufRead {
+    let frames = BodyDataStream::new(body);
     StreamReader::new(TryStreamExt::map_err(frames, io::Error::other))
 }
 

@@ -67,18 +67,14 @@ pub(crate) async fn filled(postgres: &Postgres, rows: u64, ids: &str) -> String 
          INSERT INTO counters (slot, topic_id, received, \"unique\", duplicates, conflicts, buried)
          SELECT slot, n, {rows} / 16000, {rows} / 16000, 0, 0, 0
          FROM generate_series(1, 1000) n, generate_series(0, 15) slot;
-         SET maintenance_work_mem = '1GB';
          ALTER TABLE events ADD CONSTRAINT events_pkey PRIMARY KEY (topic_id, event_key);
          CREATE INDEX events_by_time ON events (topic_id, ts, event_key);
          VACUUM ANALYZE events;
          CHECKPOINT;"
     );
+    // One by one: a VACUUM may have no others beside it.
     for statement in fill.split_inclusive(';') {
-        servers::execute(
-            &url,
-            &format!("SET maintenance_work_mem = '1GB'; {statement}"),
-        )
-        .await;
+        servers::execute(&url, statement).await;
     }
     url
 }

@@ -29,6 +29,7 @@ use table::{Bound, Table};
 /// Settings of PostgreSQL besides its defaults; it syncs every commit.
 const POSTGRES: &[&str] = &[
     "shared_buffers=1GB",
+    "maintenance_work_mem=1GB",
     "max_wal_size=8GB",
     "checkpoint_timeout=15min",
 ];
