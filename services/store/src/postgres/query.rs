@@ -34,21 +34,25 @@ impl Postgres {
         from: Timestamp,
         wanted: usize,
     ) -> Result<Page, StoreError> {
-        let statement = if filter.topic.is_some() {
-            OF_A_TOPIC
-        } else {
-            OF_ALL_TOPICS
+        let topic = filter.topic.as_ref().map(Topic::as_str);
+        let source = filter.source.as_ref().map(Source::as_str);
+        let statement = match (topic, source) {
+            (Some(_), _) => OF_A_TOPIC,
+            (None, Some(_)) => OF_ALL_TOPICS_AND_A_SOURCE,
+            (None, None) => OF_ALL_TOPICS,
         };
-        let rows = sqlx::query(statement)
+        let query = sqlx::query(statement)
             .bind(Instant(after.timestamp))
             .bind(after.topic_id)
             .bind(after.key.as_uuid())
             .bind(Instant(from))
-            .bind(filter.source.as_ref().map(Source::as_str))
-            .bind(i64::try_from(wanted).unwrap_or(i64::MAX))
-            .bind(filter.topic.as_ref().map(Topic::as_str))
-            .fetch_all(&self.pool)
-            .await?;
+            .bind(i64::try_from(wanted).unwrap_or(i64::MAX));
+        let query = match (topic, source) {
+            (Some(topic), source) => query.bind(topic).bind(source),
+            (None, Some(source)) => query.bind(source),
+            (None, None) => query,
+        };
+        let rows = query.fetch_all(&self.pool).await?;
         let per_topic = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(3))?;
         let positions = rows.iter().map(position).collect::<Result<_, _>>()?;
         Ok(page::merge(
@@ -166,53 +170,69 @@ impl Postgres {
 }
 
 /// Parameters: 1 to 3 the position after which the page starts, 4 the earliest timestamp,
-/// 5 the source, 6 the limit, 7 the topic.
+/// 5 the limit, 6 the topic, 7 the source or nothing.
 const OF_A_TOPIC: &str = "
-    SELECT e.ts, e.topic_id, e.event_key, $6::int8
+    SELECT e.ts, e.topic_id, e.event_key, $5::int8
     FROM events e
-    WHERE e.topic_id = (SELECT id FROM topics WHERE name = $7)
+    WHERE e.topic_id = (SELECT id FROM topics WHERE name = $6)
       AND (e.ts, e.event_key) < ($1, CASE
           -- Among equal timestamps the higher topic number comes first.
           WHEN e.topic_id < $2 THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'
           WHEN e.topic_id > $2 THEN '00000000-0000-0000-0000-000000000000'
           ELSE $3 END)
       AND e.ts >= $4
-      AND ($5::text IS NULL OR e.source = $5)
+      AND ($7::text IS NULL OR e.source = $7)
     ORDER BY e.ts DESC, e.event_key DESC
-    LIMIT $6";
+    LIMIT $5";
 
 /// The same over all topics, without an index of its own (which would cost every insert a
 /// fifth): the newest event of each topic is one step into the index, and a page of n
 /// events holds events of the n topics whose newest is newest, and of no other. How many
 /// are read of each comes back with them: see [`page::merge`].
-const OF_ALL_TOPICS: &str = "
+///
+/// The condition on events is an argument (6 is its source): without one the index alone answers,
+/// and no row is fetched for its source.
+macro_rules! of_all_topics {
+    ($condition:literal) => {
+        concat!(
+            "
     WITH bounds AS (
         SELECT t.id, CASE
             WHEN t.id < $2 THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
             WHEN t.id > $2 THEN '00000000-0000-0000-0000-000000000000'::uuid
             ELSE $3 END AS event_key
         FROM topics t
-        WHERE $7::text IS NULL
     ), heads AS (
         SELECT b.id, b.event_key
         FROM bounds b CROSS JOIN LATERAL (
             SELECT e.ts, e.event_key FROM events e
             WHERE e.topic_id = b.id AND (e.ts, e.event_key) < ($1, b.event_key) AND e.ts >= $4
-              AND ($5::text IS NULL OR e.source = $5)
+            ",
+            $condition,
+            "
             ORDER BY e.ts DESC, e.event_key DESC LIMIT 1
         ) AS head
         ORDER BY head.ts DESC, b.id DESC, head.event_key DESC
-        LIMIT $6
+        LIMIT $5
     ), share AS (
-        SELECT least($6, greatest(64, 2 * $6 / greatest(1, count(*)))) AS per_topic FROM heads
+        SELECT least($5, greatest(64, 2 * $5 / greatest(1, count(*)))) AS per_topic FROM heads
     )
     SELECT part.ts, h.id, part.event_key, (SELECT per_topic FROM share)
     FROM heads h CROSS JOIN LATERAL (
         SELECT e.ts, e.event_key FROM events e
         WHERE e.topic_id = h.id AND (e.ts, e.event_key) < ($1, h.event_key) AND e.ts >= $4
-          AND ($5::text IS NULL OR e.source = $5)
+        ",
+            $condition,
+            "
         ORDER BY e.ts DESC, e.event_key DESC LIMIT (SELECT per_topic FROM share)
-    ) AS part";
+    ) AS part
+    ORDER BY part.ts DESC, h.id DESC, part.event_key DESC
+    LIMIT $5"
+        )
+    };
+}
+const OF_ALL_TOPICS: &str = of_all_topics!("");
+const OF_ALL_TOPICS_AND_A_SOURCE: &str = of_all_topics!("AND e.source = $6");
 
 fn position(row: &PgRow) -> Result<Position, sqlx::Error> {
     Ok(Position {
