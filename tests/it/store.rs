@@ -563,3 +563,20 @@ async fn a_file_has_one_process() {
     drop(first);
     Store::new(&url, &args).unwrap();
 }
+
+#[tokio::test]
+async fn a_migration_that_fails_holds_up_nobody() {
+    let [database, _] = Database::of_each_kind().await;
+    let name = database.url.rsplit_once('/').unwrap().1;
+    let read_only = async |set: &str| {
+        let set = format!(r#"ALTER DATABASE "{name}" SET default_transaction_read_only = {set}"#);
+        let statements = format!("BEGIN READ WRITE; {set}; COMMIT");
+        tests::servers::execute(&database.url, &statements).await;
+    };
+    read_only("on").await;
+    let one = database.store(10_000);
+    one.migrate().await.unwrap_err();
+    read_only("off").await;
+    database.store(10_000).migrate().await.unwrap();
+    one.migrate().await.unwrap();
+}

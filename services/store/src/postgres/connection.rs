@@ -60,10 +60,13 @@ pub(super) fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
 /// Brings the schema up to date under sqlx's advisory lock. Migrations of a later release
 /// are left alone: the previous release must be able to start while an upgrade rolls.
 pub(super) async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
-    let mut connection = pool.acquire().await?;
     let mut migrator = sqlx::migrate!("migrations/postgres");
     migrator.set_ignore_missing(true);
-    migrator.run_direct(None, &mut *connection, false).await?;
+    // On a connection of its own: where a migration fails or is given up, the migrator leaves
+    // the lock that all processes take for it to the session, and it ends with that.
+    let mut connection = pool.acquire().await?.detach();
+    migrator.run_direct(None, &mut connection, false).await?;
+    close(connection).await;
     Ok(())
 }
 
@@ -139,6 +142,9 @@ pub(super) fn is_retryable(error: &StoreError) -> bool {
 
 /// A connection on which a transaction failed in doubt is not given back.
 pub(super) async fn discard(connection: sqlx::pool::PoolConnection<sqlx::Postgres>) {
-    let connection: PgConnection = connection.detach();
+    close(connection.detach()).await;
+}
+
+async fn close(connection: PgConnection) {
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
 }
