@@ -17,7 +17,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --workspace --bins --exclude tests && \
     mkdir /programs && \
     for program in $(find target/release -maxdepth 1 -type f -executable -name 'sekali-*'); do \
-        strip --strip-debug -o "/programs/${program##*/}" "$program" || exit 1; \
+        strip -o "/programs/${program##*/}" "$program" || exit 1; \
     done
 
 FROM ${RUNTIME} AS runtime

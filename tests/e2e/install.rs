@@ -25,7 +25,7 @@ fn an_install_with_image_values_alone_is_ready_within_a_minute_and_asks_for_litt
 
     until("at rest it uses less than it asks for", || {
         let used = usage(&release);
-        used.len() == 4
+        used.len() == 5
             && used
                 .iter()
                 .all(|(nanocores, bytes)| *nanocores > 0 && *bytes > 0)

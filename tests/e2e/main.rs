@@ -16,6 +16,7 @@ mod keeping;
 mod keys;
 mod load;
 mod nodes;
+mod operator;
 mod policies;
 mod release;
 mod rendering;

@@ -29,6 +29,9 @@ change, rather than found out by a pod.
 {{- if and .Values.auth.existingSecret (or .Values.auth.redisPassword .Values.auth.postgresqlPassword) -}}
 {{- fail "auth.existingSecret is set, so auth.redisPassword and auth.postgresqlPassword would not be used: leave them empty" -}}
 {{- end -}}
+{{- if and .Values.operator.enabled .Values.apiKeys.existingSecret (not .Values.publisher.apiKey.existingSecret) -}}
+{{- fail "operator.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret, a key of the scope admin, or it could not read the books: set it, or operator.enabled to false" -}}
+{{- end -}}
 {{- if and .Values.publisher.enabled .Values.apiKeys.existingSecret (not .Values.publisher.apiKey.existingSecret) -}}
 {{- fail "publisher.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret, or every request gets 401" -}}
 {{- end -}}
@@ -71,7 +74,7 @@ change, rather than found out by a pod.
 {{- $gateways := int .Values.aggregator.replicas -}}
 {{- if .Values.aggregator.autoscaling.enabled }}{{ $gateways = int .Values.aggregator.autoscaling.max }}{{ end -}}
 {{- /* Each opens 8 connections, one more of each kind runs during an upgrade, and 3 are kept for administrators. */ -}}
-{{- $needed := add 3 (mul 8 (add 2 $gateways .Values.worker.replicas)) -}}
+{{- $needed := add 3 (mul 8 (add 2 $gateways (include "sekali.maxWorkers" . | int))) -}}
 {{- $allowed := get .Values.postgresql.settings "max_connections" | default 100 | int -}}
 {{- if gt $needed $allowed -}}
 {{- fail (printf "aggregator and worker replicas need up to %d connections, and postgresql.settings.max_connections is %d: raise it, or run fewer" $needed $allowed) -}}
@@ -93,7 +96,7 @@ change, rather than found out by a pod.
 {{- end }}
 
 {{- define "sekali.checks.drain" -}}
-{{- range $name := list "aggregator" "worker" -}}
+{{- range $name := list "aggregator" "worker" "operator" -}}
 {{- with get $.Values $name -}}
 {{- if ge (int .drain.delaySeconds) (int .drain.deadlineSeconds) -}}
 {{- fail (printf "%s.drain.delaySeconds (%v) has to be less than deadlineSeconds (%v), which bounds it" $name .drain.delaySeconds .drain.deadlineSeconds) -}}

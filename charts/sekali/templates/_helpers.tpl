@@ -102,13 +102,18 @@ annotations:
 
 {{- /* How many workers; nothing where the field is somebody else's, who scales them. */}}
 {{- define "sekali.workerReplicas" -}}
-{{- .Values.worker.replicas -}}
+{{- if not .Values.operator.enabled }}{{ .Values.worker.replicas }}{{ end -}}
+{{- end }}
+
+{{- /* The most workers that there can be. */}}
+{{- define "sekali.maxWorkers" -}}
+{{- if .Values.operator.enabled }}{{ max .Values.worker.replicas .Values.operator.workers.max }}{{ else }}{{ .Values.worker.replicas }}{{ end -}}
 {{- end }}
 
 {{- /* Where a pod runs and with which account; all that is the same for every component. */}}
 {{- define "sekali.podSettings" -}}
 serviceAccountName: {{ .account | default (include "sekali.fullname" .root) }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .token | default false }}
 enableServiceLinks: false
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:

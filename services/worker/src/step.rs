@@ -84,6 +84,8 @@ impl Step {
             .into_iter()
             .map(|share| (share.entries, share.batches))
             .unzip();
+        #[cfg(feature = "acknowledge-before-commit")]
+        self.acknowledge(&entries.concat()).await;
         crash::point!("delivered");
         let record = self.recorder.record(&batches);
         let take_ahead = take_ahead(&mut self.consumer, self.batch_events, &self.shutdown);

@@ -2,6 +2,7 @@
 A pod of the publisher, which sends a load with a known right answer through the Service,
 reads it back and says in its termination message what came of it:
 (dict "root" $ "component" "publisher" "values" .Values.publisher "settings" (dict "events" 1000)).
+Without settings it is a template for the operator, which adds them.
 */}}
 {{- define "sekali.publisherSpec" -}}
 {{- include "sekali.podSettings" . }}
@@ -12,7 +13,9 @@ containers:
   - name: publisher
     {{- include "sekali.ownImage" .root | nindent 4 }}
     command: [sekali-publisher]
+    {{- if or .settings .values.apiKey.existingSecret }}
     args:
+      {{- if .settings }}
       - --target-url=http://{{ include "sekali.fullname" .root }}:{{ .root.Values.aggregator.service.port }}
       - --report=/dev/termination-log
       - --verify
@@ -20,9 +23,11 @@ containers:
       {{- range $name, $value := .settings }}
       - {{ printf "--%s=%v" $name $value | quote }}
       {{- end }}
+      {{- end }}
       {{- if .values.apiKey.existingSecret }}
       - --api-key-file=/run/secrets/api-key/key
       {{- end }}
+    {{- end }}
     terminationMessagePolicy: File
     resources:
       {{- toYaml .values.resources | nindent 6 }}

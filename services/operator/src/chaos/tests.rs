@@ -1,0 +1,262 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixtures::{Cluster, Write};
+
+const RUN: &str = "sekali.dev/v1alpha1/chaosruns/smoke";
+const JOBS: &str = "batch/v1/jobs";
+const PODS: &str = "/api/v1/pods";
+
+fn run(status: &Value) -> Value {
+    json!({
+        "apiVersion": "sekali.dev/v1alpha1", "kind": "ChaosRun",
+        "metadata": {
+            "name": "smoke", "namespace": "test", "uid": "1a2b3c4d-5", "generation": 1,
+            "resourceVersion": "7", "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {
+            "publishers": 2, "deadline": "24h",
+            "faults": [{"target": "worker", "action": "kill", "every": "1s", "count": 5}],
+        },
+        "status": status,
+    })
+}
+
+/// A run that is held, in a phase that began a moment ago.
+fn held(phase: &str, injected: &[Value]) -> Value {
+    let mut run = run(&json!({
+        "phase": phase, "seed": 7, "createdAt": now().to_string(),
+        "startedAt": now().to_string(), "endedAt": now().to_string(), "injected": injected,
+    }));
+    run["metadata"]["finalizers"] = json!([FINALIZER]);
+    run
+}
+
+fn injection(target: &str, action: &str) -> Value {
+    json!({
+        "fault": 0, "target": target, "action": action, "pod": "w-0", "uid": "u-0",
+        "at": "2026-01-01T00:00:00Z", "done": false,
+    })
+}
+
+fn cluster(run: &Value) -> Cluster {
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "Serving", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let pipeline = json!({
+        "apiVersion": "sekali.dev/v1alpha1", "kind": "Pipeline",
+        "metadata": {"name": "sekali", "namespace": "test"},
+        "spec": {
+            "instance": "sekali", "gateway": {"service": "sekali", "port": 0},
+            "workers": {"deployment": "sekali-worker"},
+        },
+        "status": {"conditions": [condition]},
+    });
+    Cluster::default()
+        .with(RUN, run)
+        .with("sekali.dev/v1alpha1/pipelines/sekali", &pipeline)
+}
+
+async fn look(run: &Value, cluster: Cluster) -> (Result<Action, Error>, Vec<Write>) {
+    let run = serde_json::from_value(run.clone()).unwrap();
+    cluster
+        .run(async |context| reconcile(run, context).await)
+        .await
+}
+
+/// Method and path of each, without queries and events.
+fn told(writes: &[Write]) -> Vec<(String, String)> {
+    let path = |write: &Write| write.path.split('?').next().unwrap_or_default().to_owned();
+    let told = writes
+        .iter()
+        .map(|write| (write.method.to_string(), path(write)));
+    told.filter(|(_, path)| !path.starts_with("events"))
+        .collect()
+}
+
+fn is(method: &str, path: &str) -> (String, String) {
+    (method.into(), path.into())
+}
+
+#[tokio::test]
+async fn a_run_is_held_and_said_to_start_before_its_jobs_are_made() {
+    let run = run(&Value::Null);
+    let (result, writes) = look(&run, cluster(&run)).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    let expected = [
+        is("PATCH", RUN),
+        is("PATCH", &format!("{RUN}/status")),
+        is("POST", JOBS),
+        is("POST", JOBS),
+    ];
+    assert_eq!(told(&writes), expected);
+    assert_eq!(writes[0].body["metadata"]["finalizers"], json!([FINALIZER]));
+    assert_eq!(writes[0].body["metadata"]["uid"], "1a2b3c4d-5");
+    assert_eq!(writes[1].body["status"]["phase"], "Starting");
+}
+
+#[tokio::test]
+async fn a_run_that_changed_meanwhile_starts_nothing() {
+    let run = run(&Value::Null);
+    let cluster = cluster(&run).refusing(&format!("{RUN}/status"), 409);
+    let (result, writes) = look(&run, cluster).await;
+    assert!(result.unwrap_err().is_conflict());
+    assert!(!told(&writes).contains(&is("POST", JOBS)), "{writes:?}");
+}
+
+#[tokio::test]
+async fn a_run_without_its_pipeline_makes_nothing_and_says_so() {
+    let run = run(&Value::Null);
+    let mut deadline = run.clone();
+    deadline["metadata"]["creationTimestamp"] = json!(now().to_string());
+    let (result, writes) = look(&deadline, Cluster::default().with(RUN, &deadline)).await;
+    assert_eq!(result.unwrap(), Action::requeue(PENDING_PERIOD));
+    assert_eq!(told(&writes), [is("PATCH", &format!("{RUN}/status"))]);
+    let conditions = &writes[0].body["status"]["conditions"];
+    assert_eq!(conditions[0]["reason"], "NoPipeline", "{conditions}");
+}
+
+#[tokio::test]
+async fn what_was_decided_is_done_once_with_the_grace_that_fits() {
+    for (target, action, grace) in [
+        ("worker", "kill", json!(0)),
+        ("aggregator", "kill", json!(0)),
+        ("redis", "kill", json!(1)),
+        ("postgres", "kill", json!(1)),
+        ("redis", "terminate", Value::Null),
+    ] {
+        let run = held("Running", &[injection(target, action)]);
+        // A successor of the pod's name must not be hit in its place.
+        for answer in [200, 404, 409] {
+            let mut cluster = cluster(&run).with(JOBS, &jobs(false));
+            if answer != 200 {
+                cluster = cluster.refusing(&format!("{PODS}/w-0"), answer);
+            }
+            let (result, writes) = look(&run, cluster).await;
+            result.unwrap();
+            let deleted: Vec<_> = writes.iter().filter(|one| one.method == "DELETE").collect();
+            assert_eq!(deleted.len(), 1, "{writes:?}");
+            assert_eq!(deleted[0].body["gracePeriodSeconds"], grace, "{target}");
+            assert_eq!(deleted[0].body["preconditions"]["uid"], "u-0");
+            let status = writes
+                .iter()
+                .find(|one| one.path.contains("/status"))
+                .unwrap();
+            assert_eq!(status.body["status"]["injected"][0]["done"], true);
+            assert_eq!(status.body["status"]["faults"], "1/5");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fault_that_could_not_be_injected_is_not_said_to_be() {
+    let run = held("Running", &[injection("worker", "kill")]);
+    let cluster = cluster(&run)
+        .with(JOBS, &jobs(false))
+        .refusing(&format!("{PODS}/w-0"), 403);
+    let (result, writes) = look(&run, cluster).await;
+    assert_eq!(result.unwrap_err().class(), "forbidden");
+    assert_eq!(told(&writes), [is("DELETE", &format!("{PODS}/w-0"))]);
+}
+
+/// Two Jobs of the run, which have ended or run.
+fn jobs(ended: bool) -> Value {
+    let job = |number: i32| {
+        let status = if ended {
+            json!({"conditions": [{"type": "Complete", "status": "True"}]})
+        } else {
+            json!({"active": 1, "ready": 1})
+        };
+        json!({"metadata": {"name": format!("smoke-1a2b3c4d-{number}")}, "status": status})
+    };
+    json!({"metadata": {}, "items": [job(0), job(1)]})
+}
+
+#[tokio::test]
+async fn a_run_that_is_deleted_ends_its_jobs_first_and_then_its_topics() {
+    let mut run = held("Running", &[]);
+    run["metadata"]["deletionTimestamp"] = json!(now().to_string());
+    let pods = |phase: &str| {
+        let pod = json!({"metadata": {"name": "p"}, "status": {"phase": phase}});
+        json!({"metadata": {}, "items": [pod]})
+    };
+    let base = cluster(&run)
+        .with_books(0, 0.0)
+        .with_topics(&["run-smoke-1a2b3c4d-0-0", "other"]);
+
+    let running = base
+        .clone()
+        .with(JOBS, &jobs(false))
+        .with(PODS, &pods("Running"));
+    let (result, writes) = look(&run, running).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    let job = |number: i32| is("DELETE", &format!("{JOBS}/smoke-1a2b3c4d-{number}"));
+    assert_eq!(told(&writes), [job(0), job(1)]);
+
+    let (result, writes) = look(&run, base).await;
+    assert_eq!(result.unwrap(), Action::await_change());
+    assert_eq!(told(&writes), [is("PATCH", RUN)]);
+    assert_eq!(writes[0].body["metadata"]["finalizers"], json!([]));
+}
+
+#[tokio::test]
+async fn a_deleted_run_is_not_held_for_ever_by_a_gateway_that_is_gone() {
+    let mut run = held("Running", &[]);
+    run["metadata"]["deletionTimestamp"] = json!(now().to_string());
+    let (result, writes) = look(&run, cluster(&run)).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    assert_eq!(told(&writes), []);
+    run["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let (result, writes) = look(&run, cluster(&run)).await;
+    assert_eq!(result.unwrap(), Action::await_change());
+    assert_eq!(told(&writes), [is("PATCH", RUN)]);
+}
+
+#[tokio::test]
+async fn publishers_that_ended_are_judged_by_their_termination_messages() {
+    let run = held("Running", &[]);
+    let pod = |number: i32, message: &str| {
+        let state = json!({"terminated": {"exitCode": 1, "message": message}});
+        json!({
+            "metadata": {
+                "name": format!("p-{number}"),
+                "labels": {"batch.kubernetes.io/job-name": format!("smoke-1a2b3c4d-{number}")},
+            },
+            "status": {"containerStatuses": [{
+                "name": "publisher", "state": state, "ready": false, "restartCount": 0,
+                "image": "", "imageID": "",
+            }]},
+        })
+    };
+    let report = json!({
+        "passed": false, "sent": 10, "acknowledged": 10, "refused": {"expected": 0},
+        "seconds": 1.0, "latency_ms": {"p99": 1.0}, "failures": [],
+        "verdict": {"good": false, "words": "BAD: 3 lost", "expected": 10, "stored": 7,
+            "duplicates": 0, "conflicts": 0, "missing": 3, "doubled": 0, "foreign": 0, "altered": 0},
+    });
+    let report = report.to_string();
+    let pods = json!({"metadata": {}, "items": [pod(0, &report), pod(1, &report)]});
+    let cluster = cluster(&run).with(JOBS, &jobs(true)).with(PODS, &pods);
+    let (result, writes) = look(&run, cluster).await;
+    result.unwrap();
+    let status = &writes
+        .iter()
+        .find(|one| one.path.contains("/status"))
+        .unwrap()
+        .body["status"];
+    assert_eq!(
+        (&status["verdict"], &status["lost"]),
+        (&json!("Failed"), &json!(6))
+    );
+    assert_eq!(status["uniqueExpected"], 20);
+    assert_eq!(status["phase"], "Cleaning");
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_is_let_go() {
+    let run = held("Complete", &[]);
+    let (result, writes) = look(&run, cluster(&run)).await;
+    assert_eq!(result.unwrap(), Action::await_change());
+    assert!(told(&writes).contains(&is("PATCH", RUN)), "{writes:?}");
+}

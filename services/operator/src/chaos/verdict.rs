@@ -1,0 +1,143 @@
+//! What the reports of all publishers come to. Pure.
+
+use super::report::Report;
+use super::schedule::planned;
+use crate::conditions::Aspect;
+use crate::resources::{ChaosRunSpec, Injection, PublisherStatus, Totals, Verdict};
+
+pub(crate) const PASSED: &str = "Passed";
+
+/// How a publisher ended: with a report, or why there is none.
+pub(crate) type Outcome = Result<Report, String>;
+
+/// The longest words of one publisher that the status keeps.
+const MAX_WORDS: usize = 600;
+
+/// Sums up what there is to sum up.
+pub(crate) fn totals(outcomes: &[Outcome]) -> Totals {
+    let reports: Vec<_> = outcomes
+        .iter()
+        .filter_map(|one| one.as_ref().ok())
+        .collect();
+    let found: Vec<_> = reports
+        .iter()
+        .filter_map(|one| one.verdict.as_ref())
+        .collect();
+    if reports.is_empty() {
+        return Totals::default();
+    }
+    let sent = |of: fn(&Report) -> i64| Some(reports.iter().map(|one| of(one)).sum());
+    // A number that lacks a publisher's part would read like a good one.
+    let all = found.len() == outcomes.len();
+    let found = |of: fn(&super::report::Findings) -> i64| {
+        all.then(|| found.iter().map(|one| of(one)).sum::<i64>())
+    };
+    let acknowledged: i64 = reports.iter().map(|one| one.acknowledged).sum();
+    let seconds = reports.iter().map(|one| one.seconds).fold(0.0, f64::max);
+    let p99 = reports
+        .iter()
+        .map(|one| one.latency_ms.p99)
+        .fold(0.0, f64::max);
+    Totals {
+        sent: sent(|one| one.sent),
+        acknowledged: Some(acknowledged),
+        refused: sent(|one| one.refused.expected),
+        unique_expected: found(|one| one.expected),
+        unique_stored: found(|one| one.stored),
+        duplicates: found(|one| one.duplicates),
+        conflicts: found(|one| one.conflicts),
+        lost: found(|one| one.missing),
+        doubled: found(|one| one.doubled),
+        foreign: found(|one| one.foreign),
+        altered: found(|one| one.altered),
+        rate: Some(whole(as_float(acknowledged) / seconds.max(0.001))),
+        p99_milliseconds: Some(whole(p99)),
+    }
+}
+
+/// What is said of each publisher.
+pub(crate) fn publishers(jobs: &[String], outcomes: &[Outcome]) -> Vec<PublisherStatus> {
+    let said = |(job, outcome): (&String, &Outcome)| PublisherStatus {
+        job: job.clone(),
+        passed: outcome.as_ref().is_ok_and(|report| report.passed),
+        message: words(outcome).chars().take(MAX_WORDS).collect(),
+    };
+    jobs.iter().zip(outcomes).map(said).collect()
+}
+
+/// Whether the promise was kept, and why not. It is kept only if each publisher says so,
+/// having read everything back, and everything was done to break it that was to be done.
+pub(crate) fn judge(
+    spec: &ChaosRunSpec,
+    outcomes: &[Outcome],
+    injected: &[Injection],
+) -> (Verdict, Aspect) {
+    let failed = |reason, message| (Verdict::Failed, Aspect::new(PASSED, false, reason, message));
+    let findings = |outcome: &Outcome| outcome.as_ref().ok().and_then(|one| one.verdict.clone());
+    let all: Vec<_> = outcomes.iter().map(findings).collect();
+    let told = |of: &dyn Fn(usize) -> bool| {
+        let those = (0..outcomes.len()).filter(|&number| of(number));
+        let told: Vec<_> = those
+            .map(|number| format!("publisher {number}: {}", words(&outcomes[number])))
+            .collect();
+        told.join("; ")
+    };
+    if all.iter().flatten().any(|one| !one.good) {
+        let bad = |number: usize| all[number].as_ref().is_some_and(|one| !one.good);
+        return failed("PromiseBroken", told(&bad));
+    }
+    if all.iter().any(Option::is_none) {
+        return failed("NoVerdict", told(&|number| all[number].is_none()));
+    }
+    let fell_short = |number: usize| !outcomes[number].as_ref().is_ok_and(|one| one.passed);
+    if (0..outcomes.len()).any(fell_short) {
+        return failed("LoadFailed", told(&fell_short));
+    }
+    let (done, planned) = (done(injected), planned(&spec.faults));
+    if done < planned {
+        let message = format!(
+            "nothing was lost, but the load had ended before {} of {planned} faults: send more \
+             events, or fewer a second, or have the faults come sooner",
+            planned - done,
+        );
+        return failed("FaultsMissed", message);
+    }
+    let message = format!(
+        "lost: 0, doubled: 0, of {} keys acknowledged; {done} faults injected",
+        totals(outcomes).unique_expected.unwrap_or_default(),
+    );
+    (
+        Verdict::Passed,
+        Aspect::new(PASSED, true, "PromiseKept", message),
+    )
+}
+
+/// How many faults are known to have been injected.
+pub(crate) fn done(injected: &[Injection]) -> usize {
+    injected.iter().filter(|one| one.done).count()
+}
+
+fn words(outcome: &Outcome) -> String {
+    match outcome {
+        Err(why) => why.clone(),
+        Ok(report) => match (&report.verdict, report.failures.first()) {
+            (Some(findings), None) => findings.words.clone(),
+            (Some(findings), Some(failure)) => format!("{}; {failure}", findings.words),
+            (None, Some(failure)) => failure.clone(),
+            (None, None) => "it has no verdict".into(),
+        },
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "it becomes a rate")]
+fn as_float(events: i64) -> f64 {
+    events as f64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is shown to people")]
+fn whole(number: f64) -> i64 {
+    number.round() as i64
+}
+
+#[cfg(test)]
+mod tests;

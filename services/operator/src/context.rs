@@ -1,0 +1,196 @@
+//! What both controllers share: the way to the API server, and how they write.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource, ResourceExt as _};
+use lifecycle::{Backoff, backoff, clock};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::chaos::Template;
+use crate::error::Error;
+use crate::gateway::Gateways;
+use crate::metrics::Metrics;
+
+/// Whose the fields are that the operator writes.
+pub(crate) const MANAGER: &str = "sekali-operator";
+
+/// With this annotation set to `disabled` a resource is left alone.
+const RECONCILE: &str = "sekali.dev/reconcile";
+
+/// The first and the longest pause before a resource is looked at again after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// What a reconciliation works with.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    /// The installation that this operator belongs to.
+    pub(crate) instance: String,
+    pub(crate) gateways: Gateways,
+    pub(crate) template: Template,
+    pub(crate) metrics: Metrics,
+    recorder: Recorder,
+    backoffs: Mutex<HashMap<(String, String), Backoff>>,
+}
+
+/// What a context is made from.
+pub(crate) struct Parts {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) instance: String,
+    pub(crate) identity: String,
+    pub(crate) gateways: Gateways,
+    pub(crate) template: Template,
+    pub(crate) metrics: Metrics,
+}
+
+impl Context {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            client,
+            namespace,
+            instance,
+            identity,
+            gateways,
+            template,
+            metrics,
+        } = parts;
+        let reporter = Reporter {
+            controller: MANAGER.into(),
+            instance: Some(identity),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            namespace,
+            instance,
+            gateways,
+            template,
+            metrics,
+            backoffs: Mutex::default(),
+        }
+    }
+
+    /// The objects of a kind in the operator's namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Writes a status as a whole. The resource must be as it was when it was read: what was
+    /// decided on was that.
+    pub(crate) async fn write_status<K>(
+        &self,
+        object: &K,
+        status: &impl Serialize,
+    ) -> Result<K, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {
+                "name": object.name_any(),
+                "resourceVersion": object.resource_version(),
+            },
+            "status": status,
+        });
+        self.metrics.write("status");
+        self.api::<K>()
+            .patch_status(&object.name_any(), &apply(), &Patch::Apply(&patch))
+            .await
+            .map_err(Error::doing("write the status"))
+    }
+
+    /// Tells of a transition. That nobody hears of it changes nothing. Events of the same
+    /// action and reason are counted as one.
+    pub(crate) async fn tell(
+        &self,
+        of: &ObjectReference,
+        is_good: bool,
+        action: &str,
+        reason: &str,
+        note: String,
+    ) {
+        let event = Event {
+            type_: if is_good {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            },
+            reason: reason.into(),
+            note: Some(note.chars().take(1_000).collect()),
+            action: action.into(),
+            secondary: None,
+        };
+        self.metrics.write("event");
+        if let Err(error) = self.recorder.publish(&event, of).await {
+            tracing::warn!(%error, reason, "an event can't be published");
+        }
+    }
+
+    /// How long to wait after a failure, longer each time.
+    pub(crate) fn pause(&self, kind: &str, name: &str) -> Duration {
+        let mut backoffs = self.backoffs();
+        let key = (kind.to_owned(), name.to_owned());
+        let new = || Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, backoff::seed());
+        let pause = backoffs.entry(key).or_insert_with(new).next_wait();
+        self.count_backoffs(kind, &backoffs);
+        pause
+    }
+
+    /// After a success.
+    pub(crate) fn recovered(&self, kind: &str, name: &str) {
+        let mut backoffs = self.backoffs();
+        if backoffs
+            .remove(&(kind.to_owned(), name.to_owned()))
+            .is_some()
+        {
+            self.count_backoffs(kind, &backoffs);
+        }
+    }
+
+    fn count_backoffs(&self, kind: &str, backoffs: &HashMap<(String, String), Backoff>) {
+        let count = backoffs.keys().filter(|(of, _)| of == kind).count();
+        let gauge = self.metrics.backing_off.with_label_values(&[kind]);
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Nothing here panics while it holds the lock, so a poisoned one is as good as any.
+    fn backoffs(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Backoff>> {
+        self.backoffs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Server-side apply, as the one owner of the fields that are named.
+pub(crate) fn apply() -> PatchParams {
+    PatchParams::apply(MANAGER).force()
+}
+
+/// Whether a resource is to be left alone.
+pub(crate) fn is_disabled(object: &impl Resource) -> bool {
+    let annotations = object.meta().annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(RECONCILE))
+        .is_some_and(|value| value == "disabled")
+}
+
+/// The wall clock, in Kubernetes' own type.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_microsecond(clock::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,113 @@
+//! The loop around a reconciler.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use k8s_openapi::NamespaceResourceScope;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::{Predicate as _, WatchStreamExt as _, predicates, reflector, watcher};
+use kube::{Resource, ResourceExt as _};
+use lifecycle::CancellationToken;
+use serde::de::DeserializeOwned;
+
+use crate::context::{Context, is_disabled};
+use crate::error::Error;
+
+/// How many resources of a kind are looked at at once.
+const CONCURRENCY: u16 = 4;
+
+/// Changes that follow each other faster are looked at together.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// Looks at each resource of a kind when its spec changes and when the reconciler asks for
+/// it, until the shutdown; what is under way then is finished.
+pub(crate) async fn run<K, R, F>(context: Arc<Context>, shutdown: CancellationToken, reconcile: R)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    R: Fn(K, Arc<Context>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let api = context.api::<DeserializeGuard<K>>();
+    let (reader, writer) = reflector::store();
+    // The operator's own writes to a status are no change.
+    let changes = predicates::generation
+        .combine(predicates::annotations)
+        .combine(predicates::finalizers);
+    let stream = watcher(api, watcher::Config::default().any_semantic())
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(changes, kube::runtime::PredicateConfig::default());
+    let look = move |object: Arc<DeserializeGuard<K>>, context: Arc<Context>| {
+        look(object, context, reconcile.clone())
+    };
+    let retry = |object: Arc<DeserializeGuard<K>>, _: &Error, context: Arc<Context>| {
+        Action::requeue(context.pause(&K::kind(&()), &object.name_any()))
+    };
+    Controller::for_stream(stream, reader)
+        .with_config(
+            Config::default()
+                .concurrency(CONCURRENCY)
+                .debounce(DEBOUNCE),
+        )
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(look, retry, context)
+        .for_each(async |result| {
+            // Failed looks are logged where they are made; what is left is the watch.
+            if let Err(error) = result {
+                tracing::debug!(%error, "the controller goes on");
+            }
+        })
+        .await;
+}
+
+async fn look<K, R, F>(
+    object: Arc<DeserializeGuard<K>>,
+    context: Arc<Context>,
+    reconcile: R,
+) -> Result<Action, Error>
+where
+    K: Resource<DynamicType = ()> + Clone,
+    R: Fn(K, Arc<Context>) -> F,
+    F: Future<Output = Result<Action, Error>>,
+{
+    let kind = K::kind(&());
+    let name = object.name_any();
+    let object = match &object.0 {
+        Ok(object) => object.clone(),
+        Err(error) => {
+            tracing::warn!(%kind, name, %error, "the resource can't be read");
+            return Ok(Action::await_change());
+        }
+    };
+    if is_disabled(&object) {
+        tracing::info!(%kind, name, "the resource is to be left alone");
+        return Ok(Action::await_change());
+    }
+    let metrics = &context.metrics;
+    metrics.reconciles.with_label_values(&[&*kind]).inc();
+    let active = metrics.active.with_label_values(&[&*kind]);
+    active.inc();
+    let begun = Instant::now();
+    let result = reconcile(object, Arc::clone(&context)).await;
+    let seconds = metrics.seconds.with_label_values(&[&*kind]);
+    seconds.observe(begun.elapsed().as_secs_f64());
+    active.dec();
+    match &result {
+        Ok(_) => context.recovered(&kind, &name),
+        Err(error) => {
+            let failures = &metrics.failures;
+            failures.with_label_values(&[&*kind, error.class()]).inc();
+            if error.is_conflict() {
+                tracing::debug!(%kind, name, %error, "somebody else was faster");
+            } else {
+                tracing::warn!(%kind, name, %error, "the look failed");
+            }
+        }
+    }
+    result
+}

@@ -1,0 +1,173 @@
+//! What the operator asks a gateway, over HTTP like anyone else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+
+use crate::resources::GatewayRef;
+
+/// How long an answer may take. The books are a few rows; who waits longer for them holds
+/// up the next look.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A way to the gateways of all installations.
+#[derive(Debug, Clone)]
+pub(crate) struct Gateways {
+    client: Client,
+    key_file: Option<PathBuf>,
+}
+
+/// Those of one installation.
+#[derive(Debug, Clone)]
+pub(crate) struct Gateway {
+    client: Client,
+    base: String,
+    key_file: Option<PathBuf>,
+}
+
+/// What `GET /stats` says, as far as it is of interest here.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Books {
+    pub(crate) received: i64,
+    pub(crate) unique_processed: i64,
+    pub(crate) duplicate_dropped: i64,
+    pub(crate) conflicts: i64,
+    pub(crate) buried: i64,
+    pub(crate) queue_depth: i64,
+    pub(crate) oldest_age_seconds: f64,
+    pub(crate) recorded_rate: f64,
+}
+
+/// Why there is no answer that could be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatewayError {
+    #[error("read the API key of {0}: {1}")]
+    Key(PathBuf, std::io::Error),
+    #[error("no gateway answers at {base}: {why}")]
+    Unreachable { base: String, why: String },
+    #[error("the gateway at {base} answers {status}: {detail}")]
+    Refused {
+        base: String,
+        status: StatusCode,
+        detail: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Topic {
+    topic: String,
+}
+
+/// What errors look like.
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+}
+
+impl Gateways {
+    /// The key file is read at each request: keys may be exchanged while this runs.
+    pub(crate) fn new(key_file: Option<PathBuf>) -> reqwest::Result<Self> {
+        let client = Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+        Ok(Self { client, key_file })
+    }
+
+    /// The Service that tests ask is on this machine.
+    #[cfg(test)]
+    pub(crate) fn resolving(addr: std::net::SocketAddr) -> Self {
+        let client = Client::builder().no_proxy().timeout(TIMEOUT);
+        let client = client.resolve("sekali.test.svc", addr).build().unwrap();
+        Self {
+            client,
+            key_file: None,
+        }
+    }
+
+    /// By the name that the cluster's DNS has for the Service.
+    pub(crate) fn of(&self, namespace: &str, gateway: &GatewayRef) -> Gateway {
+        let GatewayRef { service, port } = gateway;
+        Gateway {
+            client: self.client.clone(),
+            base: format!("http://{service}.{namespace}.svc:{port}"),
+            key_file: self.key_file.clone(),
+        }
+    }
+}
+
+impl Gateway {
+    /// The books, and what is queued.
+    pub(crate) async fn books(&self) -> Result<Books, GatewayError> {
+        let answer = self.send(self.client.get(self.url("/stats"))).await?;
+        answer
+            .json()
+            .await
+            .map_err(|error| self.unreachable(&error))
+    }
+
+    /// The names of all topics that begin so.
+    pub(crate) async fn topics(&self, prefix: &str) -> Result<Vec<String>, GatewayError> {
+        let answer = self.send(self.client.get(self.url("/topics"))).await?;
+        let topics: Vec<Topic> = answer
+            .json()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let names = topics.into_iter().map(|topic| topic.topic);
+        Ok(names.filter(|name| name.starts_with(prefix)).collect())
+    }
+
+    /// Deletes a topic of a name that stands in an address as it is. One that is not there is
+    /// deleted.
+    pub(crate) async fn delete(&self, topic: &str) -> Result<(), GatewayError> {
+        let url = self.url(&format!("/topics/{topic}"));
+        match self.send(self.client.delete(url)).await {
+            Err(GatewayError::Refused {
+                status: StatusCode::NOT_FOUND,
+                ..
+            }) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, GatewayError> {
+        let request = match &self.key_file {
+            None => request,
+            Some(path) => {
+                let key = tokio::fs::read_to_string(path).await;
+                let key = key.map_err(|error| GatewayError::Key(path.clone(), error))?;
+                request.bearer_auth(key.trim())
+            }
+        };
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let detail = match answer.json::<Problem>().await {
+            Ok(problem) => problem.detail.chars().take(300).collect(),
+            Err(_) => "without a reason".into(),
+        };
+        Err(GatewayError::Refused {
+            base: self.base.clone(),
+            status,
+            detail,
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> GatewayError {
+        // The outermost says no more than that a request failed.
+        let mut why: &dyn std::error::Error = error;
+        while let Some(source) = why.source() {
+            why = source;
+        }
+        GatewayError::Unreachable {
+            base: self.base.clone(),
+            why: why.to_string(),
+        }
+    }
+}
