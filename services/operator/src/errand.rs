@@ -18,7 +18,7 @@ pub(crate) fn print_crds() -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     for definition in [Pipeline::crd(), ChaosRun::crd()] {
         writeln!(out, "---")?;
-        write!(out, "{}", serde_saphyr::to_string(&definition)?)?;
+        write!(out, "{}", serde_yaml::to_string(&definition)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -136,7 +136,7 @@ where
 fn own_pipeline(path: &Path) -> anyhow::Result<Pipeline> {
     let text = std::fs::read_to_string(path).context("read it")?;
     let mut pipeline: Pipeline =
-        serde_saphyr::from_str(&text).map_err(|error| anyhow!("it is no Pipeline: {error}"))?;
+        serde_yaml::from_str(&text).map_err(|error| anyhow!("it is no Pipeline: {error}"))?;
     pipeline.status = None;
     Ok(pipeline)
 }

@@ -29,5 +29,6 @@ publisher.yaml: |
   metadata:
     {{- include "sekali.podMetadata" $publisher | nindent 4 }}
   spec:
-    {{- include "sekali.publisherSpec" $publisher | nindent 4 }}
+    {{- /* Written anew: in the YAML of whoever reads this 0440 is not octal. */}}
+    {{- include "sekali.publisherSpec" $publisher | fromYaml | toYaml | nindent 4 }}
 {{- end }}

@@ -39,7 +39,7 @@ impl Template {
     }
 
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let template: PodTemplateSpec = serde_saphyr::from_str(text)
+        let template: PodTemplateSpec = serde_yaml::from_str(text)
             .map_err(|error| anyhow!("it is no pod template: {error}"))?;
         let spec = template.spec.as_ref().context("it has no spec")?;
         let publishers = spec.containers.iter().filter(|one| one.name == CONTAINER);
