@@ -9,10 +9,7 @@ use crate::release::{Forward, NAME, Release, shared};
 #[tokio::test]
 async fn servers_that_are_killed_come_back_with_their_volumes() {
     let release = shared();
-    release
-        .namespace
-        .kubectl(&["scale", "deployment/sekali-worker", "--replicas=0"]);
-    release.has_replicas("worker", 0);
+    release.pause_workers(true);
     let before = release.settled()["received"].as_i64().unwrap();
     let forward = Forward::to(release, "service/sekali", 8080).await;
     forward
@@ -30,9 +27,7 @@ async fn servers_that_are_killed_come_back_with_their_volumes() {
         let stats = release.stats().unwrap_or_default();
         stats["received"] == before + 1 && stats["queue_depth"] == 1
     });
-    release
-        .namespace
-        .kubectl(&["scale", "deployment/sekali-worker", "--replicas=1"]);
+    release.pause_workers(false);
     release.settled();
     forward.get("/events/kept/in%20the%20queue").await.ok();
 }
@@ -40,10 +35,7 @@ async fn servers_that_are_killed_come_back_with_their_volumes() {
 #[tokio::test]
 async fn a_full_redis_refuses_and_recovers_by_itself() {
     let release = shared();
-    release
-        .namespace
-        .kubectl(&["scale", "deployment/sekali-worker", "--replicas=0"]);
-    release.has_replicas("worker", 0);
+    release.pause_workers(true);
     let forward = Forward::to(release, "service/sekali", 8080).await;
     let used: u64 = info(&release.redis("INFO memory"), "used_memory")
         .parse()
@@ -71,9 +63,7 @@ async fn a_full_redis_refuses_and_recovers_by_itself() {
     // It says no, and stays ready: another gateway's queue is no emptier.
     assert_eq!(forward.get("/readyz").await.status, 200);
 
-    release
-        .namespace
-        .kubectl(&["scale", "deployment/sekali-worker", "--replicas=1"]);
+    release.pause_workers(false);
     release.settled();
     let again = forward.publish(&json!([event("full", "after", "")])).await;
     assert_eq!(again.status, 200, "{}", again.body);

@@ -288,7 +288,10 @@ fn a_run_that_kills_everything_passes_and_leaves_nothing_behind() {
     let injected = status["injected"].as_array().unwrap();
     assert!(injected.iter().all(|one| one["done"] == true), "{status}");
     let books = release.settled();
-    assert_eq!(books["topics"], json!([]), "{books}");
+    assert!(
+        !books["topics"].to_string().contains("run-everything-"),
+        "{books}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{Answer, Program};
 
 use crate::cluster::{IMAGES, Namespace, PATIENCE, REGISTRY, until};
@@ -86,6 +86,17 @@ impl Release {
             let all = "--selector=app.kubernetes.io/name=sekali";
             self.namespace
                 .kubectl(&["rollout", "status", kind, all, &timeout]);
+        }
+    }
+
+    /// Stops the workers, and waits until there are none, or lets them come back. The operator
+    /// minds how many there are, so it is told.
+    pub(crate) fn pause_workers(&self, paused: bool) {
+        let patch = json!({"spec": {"paused": paused}}).to_string();
+        let pause = ["patch", "pipeline", NAME, "--type=merge", "--patch", &patch];
+        self.namespace.kubectl(&pause);
+        if paused {
+            self.has_replicas("worker", 0);
         }
     }
 
