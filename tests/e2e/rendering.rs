@@ -102,7 +102,7 @@ const SERVICE_ADDITIONS: &str = r#"{
 fn every_switch_renders_what_the_api_server_knows() {
     let namespace = Namespace::create("rendering");
     // A pod is refused without its account, and what is only tried makes none.
-    for account in ["sekali", "sekali-operator", "another"] {
+    for account in ["sekali", "sekali-operator", "another", "another-operator"] {
         namespace.kubectl(&["create", "serviceaccount", account]);
     }
     for settings in SWITCHES {
