@@ -104,16 +104,16 @@ pub(crate) async fn verify(
     let rows = judge.rows().to_vec();
     let mut verdict = judge.finish(&sent.not_acknowledged);
     let after = books(gateway, load.maker.topics()).await?;
+    let late = match (before.is_settled, ran_before) {
+        (false, _) => u64::MAX,
+        (true, true) => under_way(load),
+        (true, false) => 0,
+    };
     for (index, topic) in load.maker.topics().iter().enumerate() {
-        let mut tally = sent.tally.topics[index];
-        if !before.is_settled {
-            tally.taken_at_most = u64::MAX;
-        } else if ran_before {
-            tally.taken_at_most += late(load);
-        }
         let topic = books::Topic {
             name: topic,
-            tally,
+            tally: sent.tally.topics[index],
+            late,
             rows: rows[index],
             before: &before.books[index],
             after: &after[index],
@@ -125,10 +125,9 @@ pub(crate) async fn verify(
     Ok(verdict)
 }
 
-/// How many events of an earlier run may have been taken since this one looked: each of its
-/// connections may have had a request under way when it was killed, and a gateway that waits
-/// for its queue takes that in when it can.
-fn late(load: &Load) -> u64 {
+/// How many events an earlier run may have had under way when it was killed: a request on each
+/// of its connections. A gateway that waits for its queue takes that in when it can.
+fn under_way(load: &Load) -> u64 {
     let connections = u64::try_from(load.connections).unwrap_or(u64::MAX);
     connections.saturating_mul(load.plan.batch)
 }

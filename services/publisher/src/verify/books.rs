@@ -8,6 +8,8 @@ use crate::tally::TopicTally;
 pub(super) struct Topic<'a> {
     pub(super) name: &'a str,
     pub(super) tally: TopicTally,
+    /// How many events of an earlier run may have been taken since this one looked.
+    pub(super) late: u64,
     /// How many events were read back.
     pub(super) rows: u64,
     pub(super) before: &'a Books,
@@ -30,6 +32,7 @@ pub(super) fn judge(topic: &Topic<'_>, verdict: &mut Verdict) {
 fn fault(topic: &Topic<'_>) -> Option<String> {
     let Topic {
         tally,
+        late,
         rows,
         before,
         after,
@@ -47,10 +50,10 @@ fn fault(topic: &Topic<'_>) -> Option<String> {
             tally.acknowledged
         ));
     }
-    if received > tally.taken_at_most {
+    let at_most = tally.taken_at_most.saturating_add(*late);
+    if received > at_most {
         return Some(format!(
-            "{received} received, though at most {} can have been taken",
-            tally.taken_at_most
+            "{received} received, though at most {at_most} can have been taken"
         ));
     }
     let settled = after.unique + after.duplicates + after.buried;
@@ -88,12 +91,23 @@ mod tests {
     }
 
     fn check(before: &Books, after: &Books, tally: (u64, u64), rows: u64) -> Option<String> {
+        check_late(0, before, after, tally, rows)
+    }
+
+    fn check_late(
+        late: u64,
+        before: &Books,
+        after: &Books,
+        tally: (u64, u64),
+        rows: u64,
+    ) -> Option<String> {
         fault(&Topic {
             name: "t",
             tally: TopicTally {
                 acknowledged: tally.0,
                 taken_at_most: tally.1,
             },
+            late,
             rows,
             before,
             after,
@@ -111,6 +125,15 @@ mod tests {
         assert_eq!(check(&before, &books(20, 7, 13, 0, 0), (10, 10), 7), None);
         let before = books(12, 7, 3, 0, 2);
         assert_eq!(check(&before, &books(22, 7, 13, 0, 2), (10, 10), 7), None);
+    }
+
+    #[test]
+    fn what_a_killed_run_had_under_way_may_be_taken_late() {
+        let (before, after) = (books(10, 7, 3, 0, 0), books(22, 7, 15, 0, 0));
+        assert_eq!(check_late(2, &before, &after, (10, 10), 7), None);
+        let fault = check_late(1, &before, &after, (10, 10), 7);
+        assert!(fault.is_some_and(|fault| fault.contains("at most 11")));
+        assert_eq!(check_late(u64::MAX, &before, &after, (10, 10), 7), None);
     }
 
     #[test]

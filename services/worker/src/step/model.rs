@@ -13,13 +13,14 @@ use std::task::Poll;
 use ::tests::servers::{self, Redis};
 use broker::{BrokerUrl, Outgoing};
 use clap::Parser as _;
-use event::{BatchId, EncodedEvents, Event, EventId, Partition, Payload, Source, Timestamp, Topic};
+use event::{Event, EventId, Partition, Source, Timestamp, Topic};
 use proptest::prelude::*;
 use store::DatabaseUrl;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::tests::{batch_of, empty};
 use super::*;
 use crate::{Args, now};
 
@@ -214,15 +215,10 @@ fn batch(id: u128, events: &[(u8, u8)]) -> Batch {
             event_id,
             timestamp: Timestamp::MIN,
             source: source(*content),
-            payload: Payload::from_json(serde_json::from_str("{}").unwrap()).unwrap(),
+            payload: empty(),
         }
     };
-    let events: Vec<_> = events.iter().map(event).collect();
-    Batch {
-        id: BatchId(Uuid::from_u128(id)),
-        received_at: now(),
-        events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
-    }
+    batch_of(id, &events.iter().map(event).collect::<Vec<_>>())
 }
 
 proptest! {

@@ -133,13 +133,22 @@ fn batch(id: u128, events: &[&str]) -> Batch {
         event_id: EventId::parse((*id).to_owned()).unwrap(),
         timestamp: Timestamp::MIN,
         source: Source::parse("s").unwrap(),
-        payload: Payload::from_json(serde_json::from_str("{}").unwrap()).unwrap(),
+        payload: empty(),
     };
-    let events: Vec<_> = events.iter().map(event).collect();
+    batch_of(id, &events.iter().map(event).collect::<Vec<_>>())
+}
+
+/// A payload that says nothing.
+pub(super) fn empty() -> Payload<'static> {
+    Payload::from_json(serde_json::from_str("{}").unwrap()).unwrap()
+}
+
+/// A batch that was received just now.
+pub(super) fn batch_of(id: u128, events: &[Event<'_>]) -> Batch {
     Batch {
         id: BatchId(Uuid::from_u128(id)),
         received_at: now(),
-        events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
+        events: EncodedEvents::join(&EncodedEvents::encode(events, usize::MAX)),
     }
 }
 
