@@ -10,4 +10,5 @@ mod pressure;
 mod promise;
 mod readme;
 mod store;
+mod telemetry;
 mod verdict;

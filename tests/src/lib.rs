@@ -11,6 +11,8 @@
     reason = "a test that can't go on says where"
 )]
 
+pub mod metrics;
+pub mod otlp;
 mod program;
 mod proxy;
 mod reaper;

@@ -12,8 +12,11 @@ use serde_json::Value;
 
 use crate::{reaper, until};
 
-/// Log lines that are kept, to be shown if the test fails.
-const KEPT: usize = 200;
+/// Log lines that are kept.
+const KEPT: usize = 100_000;
+
+/// Log lines that are shown if the test fails.
+const SHOWN: usize = 200;
 
 /// What programs of ours get of the environment.
 const KEPT_VARIABLES: [&str; 5] = ["PATH", "HOME", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
@@ -107,8 +110,18 @@ impl Program {
     /// What it logged last.
     pub fn log(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = log.lines.iter().flat_map(|line| [line.as_str(), "\n"]);
-        lines.collect()
+        let last = log.lines.iter().skip(log.lines.len().saturating_sub(SHOWN));
+        last.flat_map(|line| [line.as_str(), "\n"]).collect()
+    }
+
+    /// All that it logged.
+    pub fn whole_log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(log.lines.len() < KEPT, "not all of it was kept");
+        log.lines
+            .iter()
+            .flat_map(|line| [line.as_str(), "\n"])
+            .collect()
     }
 
     /// Its number.

@@ -21,6 +21,8 @@ pub struct Sekali {
     queue: Option<SocketAddr>,
     /// What gateways are told besides.
     flags: Vec<String>,
+    /// What the environment of all processes has.
+    variables: Vec<(String, String)>,
     client: Client,
     _directory: Option<TempDir>,
 }
@@ -102,6 +104,14 @@ impl Sekali {
         Self::start(database, Some(redis), workers, flags, None).await
     }
 
+    /// The same, with variables for all its processes.
+    pub async fn full_in(workers: usize, variables: &[(String, String)]) -> Self {
+        let redis = Redis::start().await;
+        let mut sekali = Self::new(servers::database().await, Some(redis), &[], None);
+        sekali.variables = variables.to_vec();
+        sekali.begin(workers).await
+    }
+
     /// The same over a database of the test's own.
     pub async fn full_over(database: String, workers: usize) -> Self {
         let redis = Redis::start().await;
@@ -127,7 +137,18 @@ impl Sekali {
         flags: &[&str],
         directory: Option<TempDir>,
     ) -> Self {
-        let mut sekali = Self {
+        Self::new(database, redis, flags, directory)
+            .begin(workers)
+            .await
+    }
+
+    fn new(
+        database: String,
+        redis: Option<Redis>,
+        flags: &[&str],
+        directory: Option<TempDir>,
+    ) -> Self {
+        Self {
             gateways: Vec::new(),
             workers: Vec::new(),
             redis,
@@ -135,19 +156,30 @@ impl Sekali {
             claim_idle_ms: 1_000,
             queue: None,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            variables: Vec::new(),
             client: Client::new(),
             _directory: directory,
-        };
-        for number in 0..workers {
-            sekali.add_worker(&format!("worker-{number}"));
         }
-        sekali.add_gateway().await;
+    }
+
+    async fn begin(mut self, workers: usize) -> Self {
+        for number in 0..workers {
+            self.add_worker(&format!("worker-{number}"));
+        }
+        self.add_gateway().await;
         // With a queue a gateway is ready before its store is.
         until("the tables are there", async || {
-            sekali.get("/stats").await.status != 503
+            self.get("/stats").await.status != 503
         })
         .await;
-        sekali
+        self
+    }
+
+    /// The variables of a process, with more for this one.
+    fn variables<'v>(&'v self, more: &[(&'v str, &'v str)]) -> Vec<(&'v str, &'v str)> {
+        let all = self.variables.iter();
+        let all = all.map(|(name, value)| (&name[..], &value[..]));
+        all.chain(more.iter().copied()).collect()
     }
 
     /// Starts another gateway, and waits until it is ready. The verbs ask the first.
@@ -170,7 +202,7 @@ impl Sekali {
             arguments.extend(["--broker-url", url]);
         }
         arguments.extend(self.flags.iter().map(String::as_str));
-        let mut program = Program::start_in(binary, &arguments, variables);
+        let mut program = Program::start_in(binary, &arguments, &self.variables(variables));
         let address = program.address("http").await;
         let url = format!("http://{address}/readyz");
         until("the gateway is ready", async || {
@@ -223,8 +255,8 @@ impl Sekali {
             "--claim-idle-ms",
             &claim_idle_ms,
         ];
-        self.workers
-            .push(Program::start_in(binary, &arguments, variables));
+        let worker = Program::start_in(binary, &arguments, &self.variables(variables));
+        self.workers.push(worker);
     }
 
     /// Ends every process of ours politely and starts as many again; the servers stay.
@@ -349,9 +381,37 @@ impl Sekali {
             .await
     }
 
+    /// The metrics of a gateway.
+    pub async fn metrics(&self, gateway: usize) -> String {
+        self.ask(self.client.get(self.url_of(gateway, "/metrics")))
+            .await
+            .body
+    }
+
+    /// The metrics of a worker.
+    pub async fn worker_metrics(&mut self, worker: usize) -> String {
+        let address = self.workers[worker].address("admin").await;
+        let url = format!("http://{address}/metrics");
+        self.ask(self.client.get(url)).await.body
+    }
+
     /// The statistics.
     pub async fn stats(&self) -> Value {
         self.get("/stats").await.ok()
+    }
+
+    /// Waits until so many more events are stored, while servers come and go.
+    pub async fn stores_more(&self, events: i64) {
+        let mut before = None;
+        until("more is stored", async || {
+            let stats = self.get("/stats").await;
+            if stats.status != 200 {
+                return false;
+            }
+            let stored = stats.json()["unique_processed"].as_i64().unwrap();
+            stored >= *before.get_or_insert(stored) + events
+        })
+        .await;
     }
 
     /// What a query lists.

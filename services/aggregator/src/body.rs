@@ -16,6 +16,7 @@ use futures::TryStreamExt;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use http_body_util::{BodyDataStream, BodyExt as _};
+use prometheus::{PullingGauge, Registry};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::StreamReader;
@@ -38,6 +39,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     budget: Arc<Semaphore>,
+    budget_bytes: u32,
     max_bytes: u32,
     timeout: Duration,
 }
@@ -66,9 +68,25 @@ impl Reader {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             budget: Arc::new(Semaphore::new(limits.body_budget_bytes as usize)),
+            budget_bytes: limits.body_budget_bytes,
             max_bytes: limits.max_body_bytes,
             timeout: Duration::from_millis(limits.body_timeout_ms),
         }
+    }
+
+    /// Lets a registry tell how much of the budget is taken.
+    pub(crate) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        let (budget, bytes) = (Arc::clone(&self.budget), f64::from(self.budget_bytes));
+        registry.register(Box::new(PullingGauge::new(
+            "sekali_gateway_body_budget_bytes",
+            "What the bodies of all requests in flight may take together.",
+            Box::new(move || bytes),
+        )?))?;
+        registry.register(Box::new(PullingGauge::new(
+            "sekali_gateway_body_bytes",
+            "What they take; at the budget requests are refused.",
+            Box::new(move || bytes - as_f64(budget.available_permits())),
+        )?))
     }
 
     pub(crate) async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Read, ApiError> {
@@ -198,6 +216,11 @@ impl Reserved {
         self.bytes += by;
         Ok(())
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a budget is a gigabyte at most")]
+fn as_f64(bytes: usize) -> f64 {
+    bytes as f64
 }
 
 fn stream(body: &mut Body) -> impl tokio::io::AsyncBufRead {

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use event::body::{BodyError, Refusal};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use lifecycle::seldom;
 use serde::Serialize;
 use store::StoreError;
 use utoipa::ToSchema;
@@ -114,8 +115,13 @@ impl ApiError {
         }
     }
 
+    /// The kind, for programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.names().0
+    }
+
     /// The kind, for programs and for people.
-    fn kind(&self) -> (&'static str, &'static str) {
+    fn names(&self) -> (&'static str, &'static str) {
         match self {
             Self::Refused(..) => ("invalid-events", "Some items are no events"),
             Self::Malformed(_) => ("malformed-body", "The body can't be read"),
@@ -188,15 +194,15 @@ impl ApiError {
     pub(crate) fn of_store(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) | StoreError::Unusable(_) => {
-                tracing::warn!(%error, "the store is unavailable");
+                seldom!(warn, %error, "the store is unavailable");
                 Self::Unavailable("store")
             }
             StoreError::OutcomeUnknown(_) => {
-                tracing::warn!(%error, "the store gave no answer");
+                seldom!(warn, %error, "the store gave no answer");
                 Self::OutcomeUnknown
             }
             StoreError::Unbalanced(_) | StoreError::Migration(_) => {
-                tracing::error!(%error, "the store failed");
+                seldom!(error, %error, "the store failed");
                 Self::Internal
             }
         }
@@ -218,7 +224,7 @@ impl From<BodyError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        let (kind, title) = self.kind();
+        let (kind, title) = self.names();
         let detail = self.detail();
         let (errors, refused) = match &self {
             Self::Refused(refusals, count) => {

@@ -6,17 +6,20 @@
 //! known, the sender is told so and sends again itself.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use broker::{AppendError, Broker, Outgoing};
 use event::{Batch, BatchId, EncodedEvents, Event, Partition, Timestamp};
-use lifecycle::{Tasks, clock};
+use lifecycle::{Tasks, clock, seldom, trace};
 use store::{Outcome, Recorded, Store};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::group::{self, Job, Limits};
 use crate::metrics::Metrics;
+use crate::spans;
 use crate::tail::Tail;
 
 /// The most bytes of one entry. Larger ones gain nothing, and one of them is what a worker
@@ -88,11 +91,15 @@ impl Part {
 
 struct Append {
     parts: Vec<Part>,
+    /// Of the request, if it is recorded.
+    traceparent: Option<String>,
     reply: oneshot::Sender<Result<(), ApiError>>,
 }
 
 struct Record {
     batch: Batch,
+    /// Of the request, if it is recorded.
+    span: Option<Span>,
     reply: oneshot::Sender<Result<Recorded, ApiError>>,
 }
 
@@ -126,10 +133,9 @@ impl Intake {
                 append(broker.clone(), Arc::clone(&metrics), jobs)
             })
         });
-        let metrics = Arc::clone(metrics);
         let limits = record_limits(&store);
         let records = group::start("record", tasks, limits, move |jobs| {
-            record(store.clone(), tail.clone(), Arc::clone(&metrics), jobs)
+            record(store.clone(), tail.clone(), jobs)
         });
         Self { appends, records }
     }
@@ -144,10 +150,18 @@ impl Intake {
         let Some(appends) = &self.appends else {
             return self.store(&parts).await.map(drop);
         };
+        let span = spans::send(parts.iter().map(|part| part.events.count()).sum());
         let (reply, answer) = oneshot::channel();
-        submit(appends, Append { parts, reply })?;
+        let append = Append {
+            parts,
+            traceparent: span.as_ref().and_then(trace::traceparent),
+            reply,
+        };
+        submit(appends, append)?;
         // The task answers every job; without an answer it has panicked.
-        answer.await.unwrap_or(Err(ApiError::OutcomeUnknown))
+        let answer = answer.await.unwrap_or(Err(ApiError::OutcomeUnknown));
+        drop(span);
+        answer
     }
 
     /// Stores the events of a request, and says what became of each.
@@ -157,7 +171,8 @@ impl Intake {
             EncodedEvents::join(parts.iter().map(|part| &part.events)),
             now(),
         );
-        submit(&self.records, Record { batch, reply })?;
+        let span = spans::recorded();
+        submit(&self.records, Record { batch, span, reply })?;
         match answer.await.unwrap_or(Err(ApiError::OutcomeUnknown))? {
             Recorded::Now(outcomes) => Ok(outcomes),
             Recorded::Again => {
@@ -173,20 +188,23 @@ fn submit<J>(jobs: &mpsc::Sender<J>, job: J) -> Result<(), ApiError> {
 }
 
 async fn append(broker: Broker, metrics: Arc<Metrics>, jobs: Vec<Append>) {
-    let (parts, replies): (Vec<_>, Vec<_>) =
-        jobs.into_iter().map(|job| (job.parts, job.reply)).unzip();
-    let entries = entries(parts, now());
-    let timer = metrics.append_seconds.start_timer();
+    let (requests, replies): (Vec<_>, Vec<_>) = jobs
+        .into_iter()
+        .map(|job| ((job.parts, job.traceparent), job.reply))
+        .unzip();
+    let entries = entries(&requests, now());
+    let begun = Instant::now();
     let result = broker.append(&entries).await;
-    timer.observe_duration();
-    metrics.append_entries.inc_by(entries.len() as u64);
+    metrics.appended(&entries, begun.elapsed());
     let answer = result.map_err(|error| {
         match &error {
             // Senders are told; a full queue is not news to them or to the alarms on it.
             AppendError::Full => tracing::debug!("the queue is full"),
-            AppendError::Unavailable(_) => tracing::warn!(%error, "can't append to the queue"),
+            AppendError::Unavailable(_) => {
+                seldom!(warn, %error, "can't append to the queue; senders are told to come again");
+            }
             AppendError::OutcomeUnknown(_) => {
-                tracing::warn!(%error, "the queue gave no answer to an append");
+                seldom!(warn, %error, "the queue gave no answer to an append");
             }
         }
         of_append(&error)
@@ -205,11 +223,16 @@ fn of_append(error: &AppendError) -> ApiError {
     }
 }
 
+/// A request's events, and its `traceparent` if it is recorded.
+type Request = (Vec<Part>, Option<String>);
+
 /// Joins the parts of requests, in order within a partition, into entries.
-fn entries(requests: Vec<Vec<Part>>, now: Timestamp) -> Vec<Outgoing> {
-    let mut shares: [Vec<EncodedEvents>; Partition::COUNT] = Default::default();
-    for part in requests.into_iter().flatten() {
-        shares[part.partition.number()].push(part.events);
+fn entries(requests: &[Request], now: Timestamp) -> Vec<Outgoing> {
+    let mut shares: [Vec<(&Part, Option<&String>)>; Partition::COUNT] = Default::default();
+    for (parts, traceparent) in requests {
+        for part in parts {
+            shares[part.partition.number()].push((part, traceparent.as_ref()));
+        }
     }
     let mut entries = Vec::new();
     for (number, share) in (0..).zip(&shares) {
@@ -217,10 +240,15 @@ fn entries(requests: Vec<Vec<Part>>, now: Timestamp) -> Vec<Outgoing> {
         while !rest.is_empty() {
             let (entry, after) = rest.split_at(of_one_entry(rest));
             rest = after;
+            let traceparents = entry.iter().filter_map(|(_, traceparent)| *traceparent);
+            let mut traceparents: Vec<_> = traceparents.cloned().collect();
+            // The parts of a request stand together.
+            traceparents.dedup();
+            let events = EncodedEvents::join(entry.iter().map(|(part, _)| &part.events));
             entries.push(Outgoing {
-                batch: new_batch(EncodedEvents::join(entry), now),
+                batch: new_batch(events, now),
                 partition: Partition::from_number(number),
-                traceparent: None,
+                traceparents,
             });
         }
     }
@@ -228,22 +256,20 @@ fn entries(requests: Vec<Vec<Part>>, now: Timestamp) -> Vec<Outgoing> {
 }
 
 /// How many of the first parts go into one entry: at least one.
-fn of_one_entry(parts: &[EncodedEvents]) -> usize {
+fn of_one_entry(parts: &[(&Part, Option<&String>)]) -> usize {
     let mut bytes = 0;
-    let fits = |part: &&EncodedEvents| {
-        bytes += part.as_bytes().len();
+    let fits = |(part, _): &&(&Part, Option<&String>)| {
+        bytes += part.events.as_bytes().len();
         bytes <= MAX_ENTRY_BYTES
     };
     parts.iter().take_while(fits).count().max(1)
 }
 
-async fn record(store: Store, tail: Tail, metrics: Arc<Metrics>, jobs: Vec<Record>) {
+async fn record(store: Store, tail: Tail, jobs: Vec<Record>) {
+    let spans: Vec<_> = jobs.iter().filter_map(|job| job.span.clone()).collect();
     let (batches, replies): (Vec<_>, Vec<_>) =
         jobs.into_iter().map(|job| (job.batch, job.reply)).unzip();
-    let timer = metrics.record_seconds.start_timer();
-    let result = store.record(&batches, now()).await;
-    timer.observe_duration();
-    match result {
+    match store.record_within(&batches, now(), &spans).await {
         Ok(recorded) => {
             tail.publish(&batches, &recorded).await;
             for (reply, recorded) in replies.into_iter().zip(recorded) {
@@ -302,7 +328,13 @@ mod tests {
             vec![part(1, 1), part(1, MAX_ENTRY_BYTES * 2)],
             vec![part(0, 5), part(1, 1)],
         ];
-        let entries = entries(requests, now());
+        let traceparents = [Some("first"), None, Some("third"), None, Some("fifth")];
+        let requests: Vec<_> = requests
+            .into_iter()
+            .zip(traceparents)
+            .map(|(parts, of)| (parts, of.map(str::to_owned)))
+            .collect();
+        let entries = entries(&requests, now());
         let sizes: Vec<_> = entries
             .iter()
             .map(|entry| {
@@ -323,6 +355,14 @@ mod tests {
                 (1, 1, 1),
                 (3, 7, 1)
             ]
+        );
+        let traceparents: Vec<_> = entries
+            .iter()
+            .map(|one| one.traceparents.join(","))
+            .collect();
+        assert_eq!(
+            traceparents,
+            ["fifth", "first,third", "", "", "fifth", "first"]
         );
         let ids: std::collections::HashSet<_> =
             entries.iter().map(|entry| entry.batch.id).collect();

@@ -29,8 +29,10 @@ mod metrics;
 pub mod openapi;
 mod publish;
 mod query;
+mod spans;
 mod stats;
 mod tail;
+mod told;
 mod upkeep;
 
 use std::sync::Arc;
@@ -47,6 +49,7 @@ use intake::Intake;
 use keys::Keys;
 use metrics::Metrics;
 use tail::Tail;
+use told::Told;
 
 /// Builds a gateway, binds its ports and starts its tasks.
 pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
@@ -81,6 +84,13 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     let store = Store::new(&database, &store_args)?;
     let broker = broker_url.map(|url| Broker::new(&url, &broker_args));
     let metrics = Arc::new(Metrics::register(&process.metrics)?);
+    store.register(&process.metrics)?;
+    if let Some(broker) = &broker {
+        broker.register(&process.metrics)?;
+    }
+    let bodies = body::Reader::new(&limits);
+    bodies.register(&process.metrics)?;
+    let told = Told::register(&process.metrics, broker.is_some(), limits.metrics_topics)?;
     process.serve_admin(admin.admin_addr)?;
     let tail = Tail::new(broker.clone());
     let intake = Intake::start(
@@ -91,12 +101,13 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         &process.tasks,
     );
     upkeep::start(process, &store, broker.as_ref(), &tail, keys.clone());
+    told.start(process, &store, broker.as_ref());
     let unused = upkeep::close_when_unused(process, &store);
     let gateway = Gateway::new(Parts {
         store,
         broker,
         intake,
-        bodies: body::Reader::new(&limits),
+        bodies,
         tail,
         metrics,
         started: Instant::now(),

@@ -121,6 +121,21 @@ pub(crate) async fn publish(
     State(gateway): State<Gateway>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
+    let mut events = 0;
+    let answer = take(&gateway, request, &mut events).await;
+    match &answer {
+        Ok(_) => gateway.metrics.accepted_events.inc_by(events as u64),
+        Err(error) => gateway.metrics.refuse(error, events),
+    }
+    answer
+}
+
+/// Takes what a request holds; `events` becomes how much of it was read to be taken.
+async fn take(
+    gateway: &Gateway,
+    request: Request<Body>,
+    events: &mut usize,
+) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let query = Query::of(&head.uri, &["ack", "partial"])?;
     let wish = Wish {
@@ -138,22 +153,19 @@ pub(crate) async fn publish(
     } else {
         tokio::task::block_in_place(accept)
     };
-    let accepted = accepted.inspect_err(|error| gateway.metrics.refuse(error))?;
+    let accepted = accepted.inspect_err(|error| {
+        if let ApiError::Refused(_, items) = error {
+            gateway.metrics.refuse_items(*items);
+        }
+    })?;
     drop(read.bytes);
-    gateway
-        .metrics
-        .refused_events
-        .inc_by(accepted.refused as u64);
-    let taken = accepted.count - accepted.refused;
-    let answer = if wish.stored {
-        store(&gateway, accepted, wish).await
+    gateway.metrics.refuse_items(accepted.refused);
+    *events = accepted.count - accepted.refused;
+    if wish.stored {
+        store(gateway, accepted, wish).await
     } else {
-        queue(&gateway, accepted, wish).await
-    };
-    if answer.is_ok() {
-        gateway.metrics.accepted_events.inc_by(taken as u64);
+        queue(gateway, accepted, wish).await
     }
-    answer
 }
 
 async fn queue(gateway: &Gateway, accepted: Accepted, wish: Wish) -> Result<Response, ApiError> {

@@ -77,14 +77,14 @@ pub(crate) async fn stats(State(gateway): State<Gateway>, uri: Uri) -> Result<Re
     // counted twice for a moment, never lost.
     let depth = match &gateway.broker {
         Some(broker) => broker.depth().await.map_err(|error| {
-            tracing::warn!(%error, "can't ask the queue for its depth");
+            lifecycle::seldom!(warn, %error, "can't ask the queue for its depth");
             ApiError::Unavailable("queue")
         })?,
         None => Depth::default(),
     };
     let books = gateway.store.books(now()).await?;
     let counts = books.counts;
-    let queued = (depth.events_in - depth.events_out).max(0);
+    let queued = depth.events();
     let uptime = gateway.started.elapsed().as_secs();
     Ok(json(&Stats {
         received: counts.received + queued,

@@ -13,8 +13,8 @@ pub struct Outgoing {
     pub batch: Batch,
     /// Where all of its events belong.
     pub partition: Partition,
-    /// The W3C trace context of the request that it is of.
-    pub traceparent: Option<String>,
+    /// Of the requests that it is of, the W3C trace contexts of those that are recorded.
+    pub traceparents: Vec<String>,
 }
 
 impl Broker {

@@ -15,19 +15,18 @@ impl Broker {
     }
 }
 
+/// The value of a field in the answer to INFO; nothing if there is none.
+pub(crate) fn field<'i>(info: &'i str, name: &str) -> &'i str {
+    let of = |line: &'i str| line.strip_prefix(name)?.strip_prefix(':');
+    info.lines().find_map(of).unwrap_or_default()
+}
+
 fn judge(info: &str) -> Result<(), String> {
-    let field = |name: &str| {
-        let of = |line: &'_ str| {
-            line.strip_prefix(name)?
-                .strip_prefix(':')
-                .map(str::to_owned)
-        };
-        info.lines().find_map(of).unwrap_or_default()
-    };
+    let field = |name| field(info, name);
     if field("loading") == "1" {
         return Err("Redis is loading its data".into());
     }
-    match field("role").as_str() {
+    match field("role") {
         "master" => {}
         role => return Err(format!("it is a {role}, which takes no writes")),
     }
@@ -37,7 +36,7 @@ fn judge(info: &str) -> Result<(), String> {
     if field("aof_last_write_status") != "ok" {
         return Err("Redis can't write its append-only file".into());
     }
-    match field("maxmemory_policy").as_str() {
+    match field("maxmemory_policy") {
         "noeviction" => Ok(()),
         policy => Err(format!(
             "Redis evicts keys ({policy}): set maxmemory-policy noeviction"

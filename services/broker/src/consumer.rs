@@ -55,8 +55,8 @@ pub struct Delivery {
     pub batch: Batch,
     /// Where its events belong.
     pub partition: Partition,
-    /// The W3C trace context of the request that it is of.
-    pub traceparent: Option<String>,
+    /// The W3C trace contexts of requests that it is of.
+    pub traceparents: Vec<String>,
 }
 
 /// Takes entries out of the queue, for one worker.
@@ -279,6 +279,10 @@ impl Consumer {
         }
         if !entries.is_empty() {
             crash::point!("claimed");
+            self.broker
+                .metrics
+                .claimed_entries
+                .inc_by(entries.len() as u64);
             tracing::info!(
                 entries = entries.len(),
                 "claimed what was pending for too long"

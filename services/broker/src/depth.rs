@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use redis::RedisError;
+
+use crate::check::field;
 use crate::{Broker, BrokerError, GROUP};
 
 /// What the queue holds, all of one instant.
@@ -19,6 +22,36 @@ pub struct Depth {
     pub pending: i64,
     /// Entries that were not delivered, where Redis knows.
     pub lag: Option<i64>,
+}
+
+impl Depth {
+    /// Events in the queue.
+    pub fn events(&self) -> i64 {
+        (self.events_in - self.events_out).max(0)
+    }
+
+    /// Events that an empty queue still counts: a loss.
+    pub fn lost(&self) -> i64 {
+        if self.entries == 0 {
+            self.events_in - self.events_out
+        } else {
+            0
+        }
+    }
+
+    /// Entries that no worker has and none will be given, where Redis knows.
+    pub fn hidden(&self) -> Option<i64> {
+        Some((self.entries - self.lag? - self.pending).max(0))
+    }
+}
+
+/// What Redis uses of its memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What is used, by everything in it.
+    pub used: u64,
+    /// The bound, `maxmemory`; 0 is none.
+    pub limit: u64,
 }
 
 /// Returns entries, in, out, age in milliseconds (-1: empty), pending, lag (-1: not known).
@@ -64,7 +97,7 @@ impl Broker {
             .link
             .query::<[i64; 6]>(&command)
             .await
-            .map_err(redis::RedisError::from)?;
+            .map_err(RedisError::from)?;
         Ok(Depth {
             entries,
             events_in,
@@ -72,6 +105,18 @@ impl Broker {
             oldest_age: u64::try_from(age).ok().map(Duration::from_millis),
             pending,
             lag: (lag >= 0).then_some(lag),
+        })
+    }
+
+    /// Reads how full Redis is.
+    pub async fn memory(&self) -> Result<Memory, BrokerError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("memory");
+        let info: String = self.link.query(&command).await.map_err(RedisError::from)?;
+        let bytes = |name| field(&info, name).parse().unwrap_or_default();
+        Ok(Memory {
+            used: bytes("used_memory"),
+            limit: bytes("maxmemory"),
         })
     }
 }

@@ -3,9 +3,8 @@
 //! Fields: `v` the version of the format, `id` the batch's identity (16 bytes), `n` how many
 //! events it holds, `t` when a gateway took them (microseconds since 1970), `e` the events
 //! as [`event::batch`] encodes them, `p` the partition that all of them are of, and `tp`, if
-//! there is one, the W3C `traceparent`. A
-//! rolling upgrade has entries of two versions in the stream: one of a later version is
-//! left to the workers that know it.
+//! there are any, W3C `traceparent`s, separated by commas. A rolling upgrade has entries of
+//! two versions in the stream: one of a later version is left to the workers that know it.
 
 #[cfg(any(test, feature = "fuzz"))]
 #[cfg_attr(
@@ -22,6 +21,9 @@ use uuid::Uuid;
 use crate::append::Outgoing;
 use crate::consumer::{Delivery, EntryId};
 
+/// The most traces that an entry is told to be of. With more, most of them are of a load test.
+const MAX_TRACEPARENTS: usize = 16;
+
 /// What an entry turned out to be.
 #[derive(Debug)]
 pub(crate) enum Read {
@@ -37,7 +39,7 @@ pub(crate) fn write(command: &mut Cmd, outgoing: &Outgoing) {
     let Outgoing {
         batch,
         partition,
-        traceparent,
+        traceparents,
     } = outgoing;
     command
         .arg("v")
@@ -52,8 +54,9 @@ pub(crate) fn write(command: &mut Cmd, outgoing: &Outgoing) {
         .arg(partition.number())
         .arg("e")
         .arg(&batch.events.as_bytes()[..]);
-    if let Some(traceparent) = traceparent {
-        command.arg("tp").arg(traceparent);
+    if !traceparents.is_empty() {
+        let traceparents = traceparents[..traceparents.len().min(MAX_TRACEPARENTS)].join(",");
+        command.arg("tp").arg(traceparents);
     }
 }
 
@@ -95,7 +98,9 @@ impl Fields {
         let partition = Partition::from_number(self.number("p").unwrap_or_default());
         // Without its events it can't be decoded, and the store buries it as it is.
         let events = self.take("e").unwrap_or_default();
-        let traceparent = self.take("tp").and_then(|tp| String::from_utf8(tp).ok());
+        let traceparents = self.take("tp").and_then(|tp| String::from_utf8(tp).ok());
+        let traceparents = traceparents.unwrap_or_default();
+        let traceparents = traceparents.split(',').filter(|one| !one.is_empty());
         Read::Delivery(Delivery {
             entry: EntryId {
                 id,
@@ -107,7 +112,10 @@ impl Fields {
                 events: EncodedEvents::from_parts(events.into(), count),
             },
             partition,
-            traceparent,
+            traceparents: traceparents
+                .take(MAX_TRACEPARENTS)
+                .map(str::to_owned)
+                .collect(),
         })
     }
 
@@ -175,7 +183,7 @@ mod tests {
                 events: EncodedEvents::from_parts(vec![1, 2].into(), 3),
             },
             partition: Partition::from_number(3),
-            traceparent: Some("00-1-2-01".into()),
+            traceparents: vec!["00-1-2-01".into(), "00-3-4-01".into()],
         };
         let mut command = Cmd::new();
         write(&mut command, &outgoing);
@@ -192,7 +200,7 @@ mod tests {
         assert_eq!(read.batch.received_at, outgoing.batch.received_at);
         assert_eq!(read.batch.events, outgoing.batch.events);
         assert_eq!(read.partition, outgoing.partition);
-        assert_eq!(read.traceparent, outgoing.traceparent);
+        assert_eq!(read.traceparents, outgoing.traceparents);
         assert_eq!(read.entry.events, 3);
     }
 

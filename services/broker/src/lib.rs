@@ -25,6 +25,7 @@ mod depth;
 mod entry;
 mod error;
 mod link;
+mod metrics;
 mod tail;
 
 use std::sync::Arc;
@@ -33,13 +34,15 @@ use std::time::Duration;
 pub use append::Outgoing;
 pub use args::{Args, BrokerUrl};
 pub use consumer::{Consumer, Delivery, EntryId};
-pub use depth::Depth;
+pub use depth::{Depth, Memory};
 #[cfg(feature = "fuzz")]
 pub use entry::properties;
 pub use error::{AppendError, BrokerError};
 pub use tail::{Listener, MAX_TOLD_BYTES, Told};
 
 use link::Link;
+use metrics::Metrics;
+use prometheus::Registry;
 use tail::Listened;
 
 /// The consumer group that all workers are of.
@@ -51,6 +54,7 @@ pub struct Broker {
     link: Arc<Link>,
     keys: Arc<Keys>,
     listened: Arc<Listened>,
+    metrics: Metrics,
 }
 
 /// The names of an installation's keys.
@@ -67,8 +71,10 @@ impl Broker {
     /// to say that it is not ready, while Redis is away.
     pub fn new(url: &BrokerUrl, args: &Args) -> Self {
         let key = |name| format!("{}:{{0}}:{name}", args.broker_prefix);
+        let metrics = Metrics::new();
+        let link = Link::new(url.client(), link::RESPONSE_TIMEOUT, metrics.clone());
         Self {
-            link: Arc::new(Link::new(url.client(), link::RESPONSE_TIMEOUT)),
+            link: Arc::new(link),
             keys: Arc::new(Keys {
                 events: key("events"),
                 events_in: key("in"),
@@ -76,7 +82,13 @@ impl Broker {
                 tail: key("tail"),
             }),
             listened: Arc::default(),
+            metrics,
         }
+    }
+
+    /// Lets a registry tell what this process does with the queue.
+    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        self.metrics.register(registry)
     }
 
     /// Takes entries out under a name that no other worker has. What has been pending with

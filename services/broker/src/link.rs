@@ -15,6 +15,8 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
+use crate::metrics::{self, Metrics};
+
 /// How long to try to connect. A Redis on the same network takes milliseconds.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,7 @@ pub(crate) struct Link {
     client: Client,
     config: AsyncConnectionConfig,
     current: Mutex<Current>,
+    metrics: Metrics,
 }
 
 #[derive(Default)]
@@ -87,7 +90,7 @@ impl From<Failure> for RedisError {
 }
 
 impl Link {
-    pub(crate) fn new(client: Client, response_timeout: Duration) -> Self {
+    pub(crate) fn new(client: Client, response_timeout: Duration, metrics: Metrics) -> Self {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(response_timeout));
@@ -95,12 +98,13 @@ impl Link {
             client,
             config,
             current: Mutex::default(),
+            metrics,
         }
     }
 
     /// Another connection to the same Redis, for what must not hold up the others.
     pub(crate) fn another(&self, response_timeout: Duration) -> Self {
-        Self::new(self.client.clone(), response_timeout)
+        Self::new(self.client.clone(), response_timeout, self.metrics.clone())
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -137,10 +141,12 @@ impl Link {
         let connection = match self.connect().await {
             Ok(connection) => connection,
             Err(error) => {
+                self.metrics.failed(metrics::CONNECT);
                 current.failed = Some((Instant::now(), error.clone()));
                 return Err(Failure::Connect(error));
             }
         };
+        self.metrics.connects.inc();
         current.number += 1;
         current.connection = Some(connection.clone());
         Ok((current.number, connection))
@@ -166,8 +172,12 @@ impl Link {
         match result {
             Ok(value) => redis::from_redis_value(value)
                 .map_err(|error| Failure::Silence(RedisError::from(error))),
-            Err(error) if error.code().is_some() => Err(Failure::Refused(error)),
+            Err(error) if error.code().is_some() => {
+                self.metrics.failed(metrics::REFUSED);
+                Err(Failure::Refused(error))
+            }
             Err(error) => {
+                self.metrics.failed(metrics::UNANSWERED);
                 self.give_up(number).await;
                 Err(Failure::Silence(error))
             }

@@ -37,7 +37,7 @@ fn outgoing(id: u128, events: usize) -> Outgoing {
             events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
         },
         partition: Partition::default(),
-        traceparent: None,
+        traceparents: Vec::new(),
     }
 }
 

@@ -12,8 +12,8 @@
 //! 2. [`process`]: from `main` to the exit status, with the drain between them.
 //! 3. [`tasks`] and [`readiness`]: what a process is made of, and what it says of itself.
 //! 4. [`http`]: the accept loop; [`admin`] is its smallest user.
-//! 5. [`telemetry`], [`metrics`], [`clock`], [`backoff`] and [`Ticks`]: the small
-//!    tools.
+//! 5. [`telemetry`], [`trace`], [`metrics`], [`clock`], [`backoff`], [`seldom!`] and
+//!    [`Ticks`]: the small tools.
 
 pub mod admin;
 pub mod args;
@@ -23,10 +23,12 @@ pub mod http;
 pub mod metrics;
 pub mod process;
 pub mod readiness;
+pub mod seldom;
 mod signals;
 pub mod tasks;
 pub mod telemetry;
 mod ticks;
+pub mod trace;
 
 pub use args::{AdminArgs, Args, ConfigError, Secret, parse, with_password};
 pub use backoff::Backoff;

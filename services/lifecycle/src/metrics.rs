@@ -6,7 +6,10 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{IntGauge, Opts, Registry, TEXT_FORMAT, TextEncoder};
+use prometheus::{IntGauge, Opts, PullingGauge, Registry, TEXT_FORMAT, TextEncoder};
+use tokio_util::sync::CancellationToken;
+
+use crate::Readiness;
 
 /// A registry with what all processes have: `sekali_build_info{process, version}`, always
 /// 1, and on Linux `process_start_time_seconds`, `process_cpu_seconds_total`,
@@ -27,6 +30,25 @@ pub fn registry(process: &str) -> prometheus::Result<Registry> {
         prometheus::process_collector::ProcessCollector::for_self(),
     ))?;
     Ok(registry)
+}
+
+/// `sekali_ready` and `sekali_draining`: 1 while they are so.
+pub(crate) fn register_phase(
+    registry: &Registry,
+    readiness: &Readiness,
+    draining: &CancellationToken,
+) -> prometheus::Result<()> {
+    let (readiness, draining) = (readiness.clone(), draining.clone());
+    registry.register(Box::new(PullingGauge::new(
+        "sekali_ready",
+        "1 while the process is to be sent work, as /readyz says.",
+        Box::new(move || u8::from(readiness.is_ready()).into()),
+    )?))?;
+    registry.register(Box::new(PullingGauge::new(
+        "sekali_draining",
+        "1 from the beginning of the drain.",
+        Box::new(move || u8::from(draining.is_cancelled()).into()),
+    )?))
 }
 
 /// `/metrics`, in Prometheus's text format.

@@ -8,7 +8,7 @@
 //! The drain, in order: readiness goes off, and connections close with their next answer;
 //! a pause, so that whoever routes to this process notices; the shutdown token is
 //! cancelled, upon which intake stops and tasks finish what is in flight; tasks are
-//! joined; last of all the admin port closes. One deadline is over all of it.
+//! joined; last of all the admin port closes, and what traces are left is sent. One deadline is over all of it.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Args, ConfigError, Drain, EX_CONFIG};
 use crate::http::Closing;
 use crate::signals::Signals;
+use crate::trace::export;
 use crate::{Readiness, Tasks, admin, metrics, telemetry};
 
 /// The release, which is the same for all processes.
@@ -53,12 +54,15 @@ impl Process {
     pub fn new(name: &str) -> prometheus::Result<Self> {
         let shutdown = CancellationToken::new();
         let admin_shutdown = CancellationToken::new();
+        let (readiness, draining) = (Readiness::default(), CancellationToken::new());
+        let metrics = metrics::registry(name)?;
+        metrics::register_phase(&metrics, &readiness, &draining)?;
         Ok(Self {
             tasks: Tasks::new(shutdown.clone()),
-            readiness: Readiness::default(),
-            metrics: metrics::registry(name)?,
+            readiness,
+            metrics,
             admin_tasks: Tasks::new(admin_shutdown.clone()),
-            draining: CancellationToken::new(),
+            draining,
             shutdown,
             admin_shutdown,
         })
@@ -147,11 +151,14 @@ fn try_run(
     work: impl AsyncFnOnce(Process) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let drain = args.drain()?;
-    telemetry::init(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name(name)
         .build()?;
+    {
+        let _within = runtime.enter();
+        telemetry::init(name, args.log_format)?;
+    }
     let result = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let process = Process::new(name)?;
@@ -208,6 +215,7 @@ where
         process.tasks.join().await;
         process.admin_shutdown.cancel();
         process.admin_tasks.join().await;
+        export::flush().await;
         result
     };
     let result = tokio::select! {

@@ -1,26 +1,39 @@
-//! What a process writes about itself: log lines, on standard error.
-//!
-//! This is the one place that installs a subscriber, so whatever is to receive spans
-//! and events later (an exporter of traces, say) is a layer added here and flushed at
-//! the end of the drain in [`crate::process`].
+//! What a process writes about itself: log lines, on standard error, and spans to whom
+//! [`crate::trace`] exports them. This is the one place that installs a subscriber.
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::args::{ConfigError, LogFormat};
+use crate::trace::export;
 
 /// What is logged by default. What sqlx's pool says of a connection that can't be had, its
 /// caller is told too, and says once; the pool would say it at every attempt, as an error.
 const DEFAULT: &str = "info,sqlx_core=off";
 
-/// Begins to log, as `RUST_LOG` says, by default from `info` on. Panics are logged too,
-/// as one event each, or a collector would find their lines in no event at all.
-pub fn init(format: LogFormat) -> Result<(), ConfigError> {
+/// Whose spans are exported, and what is logged within them: our own, not those of libraries,
+/// of which the exporter's would beget others.
+const TRACED: [&str; 5] = ["aggregator", "broker", "publisher", "store", "worker"];
+
+/// Begins to log, as `RUST_LOG` says, by default from `info` on, and to export spans, if the
+/// environment says where to. Panics are logged too, as one event each, or a collector would
+/// find their lines in no event at all. Must be called within a runtime.
+pub fn init(process: &'static str, format: LogFormat) -> Result<(), ConfigError> {
+    let spans = export::tracer(process)?.map(|tracer| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(Targets::new().with_targets(TRACED.map(|name| (name, LevelFilter::INFO))))
+    });
     let lines = match format {
         LogFormat::Text => fmt::layer()
             .with_writer(std::io::stderr)
@@ -30,9 +43,11 @@ pub fn init(format: LogFormat) -> Result<(), ConfigError> {
             .with_writer(std::io::stderr)
             .json()
             .flatten_event(true)
+            .with_span_list(false)
             .boxed(),
     };
     tracing_subscriber::registry()
+        .with(spans)
         .with(lines.with_filter(filter()?))
         .try_init()
         .map_err(|error| ConfigError::new(error.to_string()))?;

@@ -203,6 +203,11 @@ async fn tell(run: &ChaosRun, status: &ChaosRunStatus, context: &Context) {
         && let (Some(verdict), Some(passed)) = (status.verdict, find(&status.conditions, PASSED))
     {
         let is_good = verdict == Verdict::Passed;
+        context
+            .metrics
+            .chaos_runs
+            .with_label_values(&[&word(&verdict)])
+            .inc();
         tracing::info!(
             run = name,
             ?verdict,

@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) writes: IntCounterVec,
     pub(crate) scalings: IntCounterVec,
     pub(crate) faults: IntCounterVec,
+    pub(crate) chaos_runs: IntCounterVec,
     pub(crate) leader: IntGauge,
 }
 
@@ -46,7 +47,7 @@ impl Metrics {
             "1 for the operator that holds the lease; only that one acts.",
         )?;
         registry.register(Box::new(leader.clone()))?;
-        Ok(Self {
+        let metrics = Self {
             reconciles: counter(
                 "sekali_operator_reconciles_total",
                 "Looks at resources.",
@@ -81,8 +82,18 @@ impl Metrics {
                 "Pods deleted as faults of runs.",
                 &["target", "action"],
             )?,
+            chaos_runs: counter(
+                "sekali_operator_chaos_runs_total",
+                "Chaos runs that came to a verdict: passed or failed.",
+                &["result"],
+            )?,
             leader,
-        })
+        };
+        // A counter that appears with its first event has no rate at it.
+        for result in ["passed", "failed"] {
+            metrics.chaos_runs.with_label_values(&[result]);
+        }
+        Ok(metrics)
     }
 
     pub(crate) fn write(&self, what: &str) {

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode, Uri};
+use lifecycle::trace::TRACEPARENT;
 use lifecycle::{Backoff, CancellationToken};
 
 use crate::client::{Client, Connection, Unanswered};
 use crate::metrics::Metrics;
 use crate::retry::{self, Again, Attempt, Decision, End, Wish};
+use crate::spans;
 
 /// The first wait before a request is sent again, doubled from there.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -168,7 +170,11 @@ impl Courier {
         body: Bytes,
     ) -> Result<(StatusCode, Option<Duration>), Unanswered> {
         let Address { uri, content_type } = &self.address;
-        let request = self.client.post(uri, content_type, body);
+        let mut request = self.client.post(uri, content_type, body);
+        let span = spans::request(uri);
+        if let Some(value) = span.as_ref().and_then(spans::header) {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
         let exchange = async {
             let (head, body) = connection.send(request).await?.into_parts();
             connection
@@ -179,7 +185,11 @@ impl Courier {
         };
         let answered = tokio::time::timeout(self.client.timeout(), exchange)
             .await
-            .unwrap_or_else(|_| Err(Unanswered::Unknown("no answer in time".into())))?;
+            .unwrap_or_else(|_| Err(Unanswered::Unknown("no answer in time".into())));
+        if let Some(span) = span {
+            spans::answered(&span, answered.as_ref().ok().map(|(status, _)| *status));
+        }
+        let answered = answered?;
         self.connection = Some(connection);
         Ok(answered)
     }

@@ -29,6 +29,7 @@ mod progress;
 mod report;
 mod retry;
 mod run;
+mod spans;
 mod tally;
 mod target;
 #[cfg(test)]

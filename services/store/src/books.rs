@@ -20,7 +20,12 @@ pub struct Counts {
 impl Counts {
     /// Whether every event that was received is accounted for once.
     pub fn balance(&self) -> bool {
-        self.received == self.unique + self.duplicates + self.buried
+        self.unbalanced() == 0
+    }
+
+    /// How many of the events that were received are accounted for nowhere.
+    pub fn unbalanced(&self) -> i64 {
+        self.received - self.unique - self.duplicates - self.buried
     }
 }
 

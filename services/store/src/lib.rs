@@ -17,16 +17,20 @@
 
 pub mod args;
 pub mod books;
+mod commit;
 mod error;
 pub mod listing;
+mod metrics;
 mod postgres;
 pub mod record;
 mod sqlite;
 mod topics;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event::{Batch, EventId, Timestamp, Topic};
+use prometheus::Registry;
+use tracing::Span;
 
 pub use args::{Args, DatabaseUrl};
 pub use books::{Books, Counts, TopicBooks};
@@ -34,10 +38,13 @@ pub use error::StoreError;
 pub use listing::{Conflict, DeadLetter, Filter, Position, Replayed, StoredEvent};
 pub use record::{Outcome, Recorded};
 
+use metrics::{Connections, Metrics};
+
 /// A store of either kind. Cheap to clone; clones share connections and caches.
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Backend,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Clone)]
@@ -80,13 +87,24 @@ impl Store {
     /// able to start, and say that it is not ready, while its database is away. An
     /// SQLite file is locked here; a second process on it gets an error.
     pub fn new(url: &DatabaseUrl, args: &Args) -> Result<Self, StoreError> {
+        let metrics = Metrics::new();
         let backend = match url {
             DatabaseUrl::Postgres(options) => {
-                Backend::Postgres(postgres::Postgres::new(options, args))
+                Backend::Postgres(postgres::Postgres::new(options, args, &metrics))
             }
-            DatabaseUrl::Sqlite(path) => Backend::Sqlite(sqlite::Sqlite::new(path, args)?),
+            DatabaseUrl::Sqlite(path) => {
+                Backend::Sqlite(sqlite::Sqlite::new(path, args, &metrics)?)
+            }
         };
-        Ok(Self { backend })
+        Ok(Self { backend, metrics })
+    }
+
+    /// Lets a registry tell what this process does with the store.
+    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        if let Backend::Postgres(postgres) = &self.backend {
+            registry.register(Box::new(Connections::new(postgres.pool.clone())?))?;
+        }
+        self.metrics.register(registry)
     }
 
     /// Brings the schema up to this release's. Whoever comes first does it; the others
@@ -117,7 +135,21 @@ impl Store {
         batches: &[Batch],
         now: Timestamp,
     ) -> Result<Vec<Recorded>, StoreError> {
-        delegate!(self, backend => backend.record(batches, now).await)
+        self.record_within(batches, now, &[]).await
+    }
+
+    /// The same as a part of spans, each of which gets one of the commit.
+    pub async fn record_within(
+        &self,
+        batches: &[Batch],
+        now: Timestamp,
+        spans: &[Span],
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let begun = Instant::now();
+        let result = delegate!(self, backend => backend.record(batches, now, spans).await);
+        self.metrics
+            .recorded(batches, &result, now, begun.elapsed());
+        result
     }
 
     /// The positions of a page of events, newest first, and whether there are more.
@@ -201,7 +233,11 @@ impl Store {
         id: i64,
         now: Timestamp,
     ) -> Result<Replayed, StoreError> {
-        change!(self, backend => backend.replay_dead_letter(id, now))
+        let replayed = change!(self, backend => backend.replay_dead_letter(id, now))?;
+        if let Replayed::Recorded(outcomes) = &replayed {
+            self.metrics.outcomes(outcomes);
+        }
+        Ok(replayed)
     }
 
     /// Removes a dead letter; no counter changes. False if there is none.

@@ -14,6 +14,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::commit::Commits;
+use crate::metrics::Metrics;
 use crate::topics::TopicCache;
 pub(crate) use connection::{answered, changed};
 
@@ -22,17 +24,19 @@ use crate::{Args, StoreError};
 /// A pool of connections and what is remembered of the topics.
 #[derive(Debug, Clone)]
 pub(crate) struct Postgres {
-    pool: PgPool,
+    pub(crate) pool: PgPool,
     pub(crate) topics: Arc<TopicCache>,
     keep_identities: Duration,
+    commits: Commits,
 }
 
 impl Postgres {
-    pub(crate) fn new(options: &PgConnectOptions, args: &Args) -> Self {
+    pub(crate) fn new(options: &PgConnectOptions, args: &Args, metrics: &Metrics) -> Self {
         Self {
-            pool: connection::pool(options, args.database_connections),
+            pool: connection::pool(options, args.database_connections, metrics.connects.clone()),
             topics: Arc::new(TopicCache::new(args.max_topics)),
             keep_identities: args.keep_identities(),
+            commits: metrics.commits("postgresql"),
         }
     }
 

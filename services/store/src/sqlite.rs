@@ -21,6 +21,8 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
+use crate::commit::Commits;
+use crate::metrics::Metrics;
 use crate::topics::TopicCache;
 use crate::{Args, StoreError};
 use writer::Writer;
@@ -38,12 +40,13 @@ pub(crate) struct Sqlite {
     readers: SqlitePool,
     pub(crate) topics: Arc<TopicCache>,
     keep_identities: Duration,
+    commits: Commits,
     /// Locked for as long as any clone lives.
     _lock: Arc<File>,
 }
 
 impl Sqlite {
-    pub(crate) fn new(path: &Path, args: &Args) -> Result<Self, StoreError> {
+    pub(crate) fn new(path: &Path, args: &Args, metrics: &Metrics) -> Result<Self, StoreError> {
         let lock = lock(path)?;
         let file = SqliteConnectOptions::new().filename(path);
         let readers = file
@@ -57,6 +60,7 @@ impl Sqlite {
                 .connect_lazy_with(readers),
             topics: Arc::new(TopicCache::new(args.max_topics)),
             keep_identities: args.keep_identities(),
+            commits: metrics.commits("sqlite"),
             _lock: Arc::new(lock),
         })
     }

@@ -11,6 +11,7 @@
 pub mod args;
 mod metrics;
 mod record;
+mod spans;
 mod step;
 mod tell;
 mod trouble;
@@ -60,6 +61,8 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     let store = Store::new(&database, &store_args)?;
     let broker = Broker::new(&broker_url, &broker_args);
     let metrics = Metrics::register(&process.metrics)?;
+    store.register(&process.metrics)?;
+    broker.register(&process.metrics)?;
     process.serve_admin(admin.admin_addr)?;
     tracing::info!(%name, "takes from the queue");
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use event::Batch;
 use lifecycle::CancellationToken;
 use store::{Recorded, Store, StoreError};
+use tracing::Span;
 
 use crate::metrics::Metrics;
 use crate::now;
@@ -13,6 +14,13 @@ use crate::trouble::Trouble;
 /// How long a drain waits for the answer of a store that gives none. Cut off, the commit may
 /// still happen; the entries come again, and the batches are known by then.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is recorded in one transaction.
+pub(crate) struct Work {
+    pub(crate) batches: Vec<Batch>,
+    /// What it is a part of.
+    pub(crate) spans: Vec<Span>,
+}
 
 /// Records batches, however often it takes.
 pub(crate) struct Recorder {
@@ -32,16 +40,18 @@ impl Recorder {
         }
     }
 
-    /// Records shares, which have no key in common, in a transaction each, all at one time.
+    /// Records work, which has no key in common, in a transaction each, all at one time.
     ///
     /// Tries the very same batches until they are recorded: whatever an attempt without an
-    /// answer has done, their identities tell. None for a share that is not recorded when
-    /// the process is to end.
-    pub(crate) async fn record(&mut self, shares: &[Vec<Batch>]) -> Vec<Option<Vec<Recorded>>> {
-        let _in_flight = self.metrics.in_flight(shares.iter().flatten());
-        let mut recorded = vec![None; shares.len()];
+    /// answer has done, their identities tell. None for what is not recorded when the process
+    /// is to end.
+    pub(crate) async fn record(&mut self, all: &[Work]) -> Vec<Option<Vec<Recorded>>> {
+        let _in_flight = self
+            .metrics
+            .in_flight(all.iter().flat_map(|work| &work.batches));
+        let mut recorded = vec![None; all.len()];
         loop {
-            let Some(error) = self.attempt(shares, &mut recorded).await else {
+            let Some(error) = self.attempt(all, &mut recorded).await else {
                 if recorded.iter().all(Option::is_some) {
                     self.trouble.over();
                 }
@@ -65,14 +75,11 @@ impl Recorder {
     /// Tries what is not recorded yet, once; an error, if there was one.
     async fn attempt(
         &self,
-        shares: &[Vec<Batch>],
+        all: &[Work],
         recorded: &mut [Option<Vec<Recorded>>],
     ) -> Option<StoreError> {
-        let pending = shares
-            .iter()
-            .zip(recorded)
-            .filter(|(_, done)| done.is_none());
-        let attempts = pending.map(async |(batches, done)| match self.once(batches).await {
+        let pending = all.iter().zip(recorded).filter(|(_, done)| done.is_none());
+        let attempts = pending.map(async |(work, done)| match self.once(work).await {
             Some(Ok(recorded)) => {
                 *done = Some(recorded);
                 None
@@ -84,28 +91,18 @@ impl Recorder {
         errors.into_iter().flatten().next()
     }
 
-    async fn once(&self, batches: &[Batch]) -> Option<Result<Vec<Recorded>, StoreError>> {
-        let timer = self.metrics.record_seconds.start_timer();
+    async fn once(&self, work: &Work) -> Option<Result<Vec<Recorded>, StoreError>> {
         let cut_off = async {
             self.shutdown.cancelled().await;
             tokio::time::sleep(DRAIN_PATIENCE).await;
         };
         let result = tokio::select! {
             biased;
-            result = self.store.record(batches, now()) => result,
-            () = cut_off => {
-                timer.stop_and_discard();
-                return None;
-            }
+            result = self.store.record_within(&work.batches, now(), &work.spans) => result,
+            () = cut_off => return None,
         };
-        match &result {
-            Ok(recorded) => {
-                timer.observe_duration();
-                self.metrics.recorded(batches, recorded, now());
-            }
-            Err(_) => {
-                timer.stop_and_discard();
-            }
+        if result.is_ok() {
+            self.metrics.committed(now());
         }
         Some(result)
     }

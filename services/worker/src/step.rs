@@ -8,7 +8,8 @@ use lifecycle::CancellationToken;
 use store::Store;
 
 use crate::metrics::Metrics;
-use crate::record::Recorder;
+use crate::record::{Recorder, Work};
+use crate::spans;
 use crate::tell::tell;
 use crate::trouble::Trouble;
 
@@ -42,6 +43,8 @@ struct Taken(Vec<Share>);
 struct Share {
     entries: Vec<EntryId>,
     batches: Vec<Batch>,
+    /// Of each batch, the traces that it is part of.
+    traceparents: Vec<Vec<String>>,
 }
 
 impl Step {
@@ -80,14 +83,21 @@ impl Step {
         let Some(Taken(shares)) = self.take().await else {
             return;
         };
-        let (entries, batches): (Vec<_>, Vec<_>) = shares
+        let (entries, work): (Vec<_>, Vec<_>) = shares
             .into_iter()
-            .map(|share| (share.entries, share.batches))
+            .map(|share| {
+                let spans = spans::process(&share.batches, &share.traceparents);
+                let work = Work {
+                    batches: share.batches,
+                    spans,
+                };
+                (share.entries, work)
+            })
             .unzip();
         #[cfg(feature = "acknowledge-before-commit")]
         self.acknowledge(&entries.concat()).await;
         crash::point!("delivered");
-        let record = self.recorder.record(&batches);
+        let record = self.recorder.record(&work);
         let take_ahead = take_ahead(&mut self.consumer, self.batch_events, &self.shutdown);
         let (recorded, ahead) = tokio::join!(record, take_ahead);
         let all = recorded.iter().all(Option::is_some);
@@ -110,9 +120,9 @@ impl Step {
         // killed after it, nothing is left to do.
         crash::point!("acknowledge");
         self.acknowledge(&committed).await;
-        for (batches, recorded) in batches.iter().zip(recorded) {
+        for (work, recorded) in work.iter().zip(recorded) {
             if let Some(recorded) = recorded {
-                tell(&self.broker, batches, &recorded).await;
+                tell(&self.broker, &work.batches, &recorded).await;
             }
         }
     }
@@ -162,6 +172,7 @@ impl Taken {
             let share = &mut shares[part];
             share.entries.push(delivery.entry);
             share.batches.push(delivery.batch);
+            share.traceparents.push(delivery.traceparents);
         }
         let shares = shares.into_iter().filter(|share| !share.entries.is_empty());
         let shares: Vec<_> = shares.collect();

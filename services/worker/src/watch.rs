@@ -49,7 +49,7 @@ pub(crate) fn start(
     spawn(process, "check store", check);
     let housekeep = housekeep(store.clone(), migrated.clone(), shutdown());
     spawn(process, "housekeep", housekeep);
-    let audit = audit(broker.clone(), metrics.clone(), shutdown());
+    let audit = audit(broker.clone(), shutdown());
     spawn(process, "audit", audit);
 }
 
@@ -141,18 +141,13 @@ async fn keep_house(store: &Store) {
     }
 }
 
-async fn audit(
-    broker: Broker,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+async fn audit(broker: Broker, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut ticks = Ticks::every(AUDIT, &shutdown);
     while ticks.next().await {
         // A queue that can't be asked is the check's to report.
         let Ok(depth) = broker.depth().await else {
             continue;
         };
-        metrics.queue_lost.set(lost(&depth));
         for alarm in alarms(&depth) {
             tracing::error!(?depth, "{alarm}");
         }
@@ -160,24 +155,13 @@ async fn audit(
     Ok(())
 }
 
-/// Events that an empty queue still counts.
-fn lost(depth: &Depth) -> i64 {
-    if depth.entries == 0 {
-        depth.events_in - depth.events_out
-    } else {
-        0
-    }
-}
-
 /// What the counters say that must not be.
 fn alarms(depth: &Depth) -> Vec<&'static str> {
     let mut alarms = Vec::new();
-    if lost(depth) != 0 {
+    if depth.lost() != 0 {
         alarms.push("the queue is empty, but not all that was counted in was counted out");
     }
-    if let Some(lag) = depth.lag
-        && depth.entries > lag + depth.pending
-    {
+    if depth.hidden().is_some_and(|entries| entries > 0) {
         alarms.push("the queue holds entries that no worker will be given");
     }
     alarms
@@ -214,6 +198,6 @@ mod tests {
             lag: Some(0),
             ..healthy
         };
-        assert_eq!((alarms(&lost).len(), super::lost(&lost)), (1, 50));
+        assert_eq!((alarms(&lost).len(), lost.lost()), (1, 50));
     }
 }

@@ -43,6 +43,14 @@ impl Redis {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// From now on it answers only who says this password.
+    pub fn require_password(&self, password: &str) {
+        let mut client = redis::Client::open(self.url()).unwrap();
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("requirepass").arg(password);
+        set.exec(&mut client).unwrap();
+    }
+
     /// The disk that it is on.
     pub fn disk(&self) -> &Disk {
         &self.disk

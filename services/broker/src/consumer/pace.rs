@@ -85,7 +85,7 @@ mod tests {
                 events: EncodedEvents::from_parts(vec![0; bytes].into(), events),
             },
             partition: Partition::default(),
-            traceparent: None,
+            traceparents: Vec::new(),
         };
         vec![delivery; entries]
     }

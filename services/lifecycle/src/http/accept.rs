@@ -84,7 +84,8 @@ impl Accept {
         if let Ok(place) = Arc::clone(places).try_acquire_owned() {
             return Some(place);
         }
-        tracing::warn!(
+        crate::seldom!(
+            warn,
             name = %self.name,
             max_connections = self.limits.max_connections,
             "every connection is taken, further ones wait"

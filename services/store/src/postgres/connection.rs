@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{Connection as _, PgPool, Row as _};
 
@@ -36,7 +37,7 @@ const SESSION: &str = "
     END $$;
 ";
 
-pub(super) fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
+pub(super) fn pool(options: &PgConnectOptions, connections: u32, connects: IntCounter) -> PgPool {
     let options = options.clone().application_name("sekali");
     PgPoolOptions::new()
         .max_connections(connections)
@@ -51,7 +52,8 @@ pub(super) fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
             })
         })
         .idle_timeout(IDLE_TIMEOUT)
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
+            connects.inc();
             Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
         })
         .connect_lazy_with(options)

@@ -12,6 +12,7 @@ use std::time::Duration;
 use event::{Batch, Digest, Key, Timestamp};
 use sqlx::postgres::{PgBindIterExt as _, PgConnection};
 use sqlx::{Connection as _, Row as _};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::instant::Instant;
@@ -37,6 +38,14 @@ enum Care {
     Bisect,
 }
 
+/// One attempt: when, how its rows are inserted, and the spans that it is a part of.
+#[derive(Clone, Copy)]
+struct How<'s> {
+    now: Timestamp,
+    care: Care,
+    spans: &'s [Span],
+}
+
 /// Why a transaction was rolled back on purpose.
 enum Attempt<T> {
     Done(T),
@@ -51,12 +60,14 @@ impl Postgres {
         &self,
         batches: &[Batch],
         now: Timestamp,
+        spans: &[Span],
     ) -> Result<Vec<Recorded>, StoreError> {
         let arrivals = Arrivals::decode(batches);
         let mut care = Care::Quick;
         for _ in 0..ATTEMPTS {
             let (ids, epoch) = connection::answered(self.intern(&arrivals)).await?;
-            match self.attempt(&arrivals, &ids, epoch, now, care).await {
+            let how = How { now, care, spans };
+            match self.attempt(&arrivals, &ids, epoch, how).await {
                 Ok(Attempt::Done(recorded)) => return Ok(recorded),
                 Ok(Attempt::StaleTopics) => self.topics.forget(),
                 Ok(Attempt::Poison) => care = Care::Bisect,
@@ -74,11 +85,10 @@ impl Postgres {
         arrivals: &Arrivals<'_>,
         ids: &TopicIds,
         epoch: i64,
-        now: Timestamp,
-        care: Care,
+        how: How<'_>,
     ) -> Result<Attempt<Vec<Recorded>>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let transaction = self.transact(&mut connection, arrivals, ids, epoch, now, care);
+        let transaction = self.transact(&mut connection, arrivals, ids, epoch, how);
         if let Ok(done) = tokio::time::timeout(RECORD_TIMEOUT, transaction).await {
             return done;
         }
@@ -92,17 +102,17 @@ impl Postgres {
         arrivals: &Arrivals<'_>,
         ids: &TopicIds,
         epoch: i64,
-        now: Timestamp,
-        care: Care,
+        how: How<'_>,
     ) -> Result<Attempt<Vec<Recorded>>, StoreError> {
         // Begin and lock in one round trip.
         let mut transaction = connection.begin_with(BEGIN_LOCKED).await?;
         match self
-            .record_in(&mut transaction, arrivals, ids, epoch, now, care)
+            .record_in(&mut transaction, arrivals, ids, epoch, how)
             .await?
         {
             Attempt::Done(judgement) => {
                 crash::point!("commit");
+                let _commit = self.commits.begin(how.spans);
                 crash::during!("committing", connection::commit(transaction)).await?;
                 Ok(Attempt::Done(judgement.recorded))
             }
@@ -118,8 +128,7 @@ impl Postgres {
         arrivals: &'a Arrivals<'a>,
         ids: &TopicIds,
         epoch: i64,
-        now: Timestamp,
-        care: Care,
+        How { now, care, .. }: How<'_>,
     ) -> Result<Attempt<Judgement<'a>>, StoreError> {
         if current_epoch(connection).await? != epoch {
             return Ok(Attempt::StaleTopics);
@@ -291,7 +300,12 @@ impl Postgres {
         epoch: i64,
         now: Timestamp,
     ) -> Result<Replay, StoreError> {
-        let attempt = self.record_in(connection, arrivals, ids, epoch, now, Care::Bisect);
+        let how = How {
+            now,
+            care: Care::Bisect,
+            spans: &[],
+        };
+        let attempt = self.record_in(connection, arrivals, ids, epoch, how);
         Ok(match attempt.await? {
             Attempt::Done(mut judgement) => match judgement.recorded.pop() {
                 Some(Recorded::Now(outcomes)) if judgement.letters.is_empty() => {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use event::{Batch, Digest, Key, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
+use tracing::Span;
 use uuid::Uuid;
 
 use super::topics::AllTopics;
@@ -21,11 +22,14 @@ impl Sqlite {
         &self,
         batches: &[Batch],
         now: Timestamp,
+        spans: &[Span],
     ) -> Result<Vec<Recorded>, StoreError> {
         let arrivals = Arrivals::decode(batches);
         let mut transaction = self.writer.begin().await?;
         let (judgement, topics) = self.record_in(&mut transaction, &arrivals, now).await?;
+        let commit = self.commits.begin(spans);
         transaction.commit().await?;
+        drop(commit);
         self.learn(topics);
         Ok(judgement.recorded)
     }

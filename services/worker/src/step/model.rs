@@ -116,7 +116,7 @@ impl Model {
             batch: self.appended[number].0.clone(),
             // Any: what shares keys is to be recorded at one time, too.
             partition: Partition::from_number(u32::try_from(number).unwrap()),
-            traceparent: None,
+            traceparents: Vec::new(),
         };
         self.broker.append(&[outgoing]).await.unwrap();
     }

@@ -96,7 +96,7 @@ impl World {
             batch: batch.clone(),
             // Some of each, so that they are recorded at one time.
             partition: Partition::from_number(u32::from(batch.id.0.as_bytes()[15])),
-            traceparent: None,
+            traceparents: Vec::new(),
         };
         let entries: Vec<_> = batches.iter().map(outgoing).collect();
         self.broker.append(&entries).await.unwrap();

@@ -1,0 +1,495 @@
+//! What processes tell of themselves: metrics, traces, logs.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::otlp::{Manner, Received, Receiver};
+use tests::{PATIENCE, Program, Sekali, metrics, servers, until};
+
+use crate::path::event;
+
+const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
+const PRODUCER: i32 = 4;
+const CONSUMER: i32 = 5;
+
+/// A sender's trace, which is recorded.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE}-{SPAN}-{flags}")
+}
+
+fn borrowed(variables: &[(String, String)]) -> Vec<(&str, &str)> {
+    let variables = variables.iter();
+    variables
+        .map(|(name, value)| (&name[..], &value[..]))
+        .collect()
+}
+
+/// The one that comes after a span, of a process and a kind.
+fn child<'s>(
+    spans: &'s [Received],
+    parent: &Received,
+    service: &str,
+    kind: i32,
+) -> Option<&'s Received> {
+    spans.iter().find(|span| {
+        (&span.trace, &span.parent) == (&parent.trace, &parent.id)
+            && (&span.service[..], span.kind) == (service, kind)
+    })
+}
+
+/// A request's span, and what it led to: at the gateway, on its way to the queue, at the
+/// worker, and the commit.
+fn way<'s>(spans: &'s [Received], request: &'s Received) -> Option<[&'s Received; 4]> {
+    let server = child(spans, request, "sekali-aggregator", SERVER)?;
+    let producer = child(spans, server, "sekali-aggregator", PRODUCER)?;
+    let consumer = child(spans, producer, "sekali-worker", CONSUMER)?;
+    let commit = child(spans, consumer, "sekali-worker", CLIENT)?;
+    Some([server, producer, consumer, commit])
+}
+
+#[tokio::test]
+async fn each_request_is_one_trace_from_the_publisher_to_the_commit() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let receiver = Receiver::start(Manner::Willing).await;
+        let variables = receiver.variables(protocol);
+        let sekali = Sekali::full_in(1, &variables).await;
+        let flags = ["--events=60", "--batch=5", "--seed=1", "--duplicates=0.3"];
+        let url = sekali.url("");
+        let flags = [&flags[..], &["--target-url", &url]].concat();
+        let mut publisher = Program::start_in("sekali-publisher", &flags, &borrowed(&variables));
+        assert!(publisher.ended().await.success(), "{}", publisher.log());
+        sekali.settled().await;
+
+        let mut spans = Vec::new();
+        until("every request's trace is whole", async || {
+            spans = receiver.spans();
+            let requests = spans
+                .iter()
+                .filter(|span| span.service == "sekali-publisher");
+            let ways = requests.map(|request| way(&spans, request));
+            let ways: Vec<_> = ways.collect();
+            ways.len() >= 12 && ways.iter().all(Option::is_some)
+        })
+        .await;
+        for request in spans
+            .iter()
+            .filter(|span| span.service == "sekali-publisher")
+        {
+            assert_eq!((request.kind, &request.parent[..]), (CLIENT, ""));
+            let [server, producer, consumer, commit] = way(&spans, request).unwrap();
+            assert_eq!(server.name, "POST /publish");
+            assert_eq!(server.attributes["http.route"], "/publish");
+            assert_eq!(server.attributes["http.response.status_code"], "200");
+            assert_eq!(producer.attributes["messaging.system"], "redis");
+            assert!(consumer.links.contains(&producer.id), "{consumer:?}");
+            assert_eq!(commit.attributes["db.system.name"], "postgresql");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_sender_says_of_its_trace_is_honoured() {
+    let receiver = Receiver::start(Manner::Willing).await;
+    let mut sekali = Sekali::full_in(0, &receiver.variables("grpc")).await;
+    let ask = |path: &str, flags: &str| {
+        let request = sekali.client().get(sekali.url(path));
+        sekali.ask(request.header("traceparent", traceparent(flags)))
+    };
+    // In this order: what is sent of the second is sent after what was sent of the first.
+    assert_eq!(ask("/topics", "00").await.status, 200);
+    assert_eq!(ask("/readyz", "01").await.status, 200);
+    assert_eq!(ask("/stats", "01").await.status, 200);
+    until("it is received", async || {
+        receiver
+            .spans()
+            .iter()
+            .any(|span| span.name == "GET /stats")
+    })
+    .await;
+    let spans = receiver.spans();
+    let of_sender: Vec<_> = spans.iter().filter(|span| span.trace == TRACE).collect();
+    assert_eq!(of_sender.len(), 1, "{of_sender:?}");
+    assert_eq!(of_sender[0].parent, SPAN);
+
+    // What is logged meanwhile says of which trace it is.
+    sekali.redis().program().kill();
+    let request = sekali.client().get(sekali.url("/stats"));
+    let request = request.header("traceparent", traceparent("01"));
+    assert_eq!(sekali.ask(request).await.status, 503);
+    until("a line says of which trace it is", async || {
+        sekali.gateway(0).log().lines().any(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["span"]["trace_id"] == TRACE && line["level"] == "WARN"
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_gateway_records_itself_is_one_trace_to_the_commit() {
+    let receiver = Receiver::start(Manner::Willing).await;
+    let variables = receiver.variables("http/protobuf");
+    let mut gateway = Program::start_in(
+        "sekali-aggregator",
+        &[
+            "--http-addr=127.0.0.1:0",
+            "--admin-addr=127.0.0.1:0",
+            "--database-url",
+            &servers::database().await,
+        ],
+        &borrowed(&variables),
+    );
+    let url = format!(
+        "http://{}/publish?ack=stored",
+        gateway.address("http").await
+    );
+    let client = reqwest::Client::new();
+    until("it is stored", async || {
+        let request = client.post(&url).header("content-type", "application/json");
+        let request = request.header("traceparent", traceparent("01"));
+        let answer = request.body(event("t", "1").to_string()).send().await;
+        answer.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let mut spans = Vec::new();
+    until("the commit is received", async || {
+        spans = receiver.spans();
+        spans.iter().any(|span| span.name == "commit")
+    })
+    .await;
+    let commit = spans.iter().find(|span| span.name == "commit").unwrap();
+    let server = spans.iter().find(|span| span.id == commit.parent).unwrap();
+    assert_eq!((&server.trace[..], server.kind), (TRACE, SERVER));
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_nothing_costs_no_request_and_no_shutdown_anything() {
+    let nobody = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+    let nobody = vec![(nobody.0.to_owned(), nobody.1.to_owned())];
+    for manner in [Some(Manner::Refusing), Some(Manner::Silent), None] {
+        for protocol in ["http/protobuf", "grpc"] {
+            let (_receiver, mut variables) = match manner {
+                None => (None, nobody.clone()),
+                Some(manner) => {
+                    let receiver = Receiver::start(manner).await;
+                    let variables = receiver.variables(protocol);
+                    (Some(receiver), variables)
+                }
+            };
+            variables.push(("OTEL_EXPORTER_OTLP_PROTOCOL".into(), protocol.into()));
+            variables.push(("OTEL_BSP_SCHEDULE_DELAY".into(), "50".into()));
+            // Fewer than are made, so that some are dropped.
+            variables.push(("OTEL_BSP_MAX_QUEUE_SIZE".into(), "64".into()));
+            let mut sekali = Sekali::full_in(1, &variables).await;
+            let mut slowest = Duration::ZERO;
+            for number in 0..200 {
+                let begun = Instant::now();
+                let answer = sekali.publish(&event("t", &number.to_string())).await;
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                slowest = slowest.max(begun.elapsed());
+            }
+            // The shortest of the exporter's time-outs is 10 s.
+            assert!(slowest < Duration::from_secs(5), "{manner:?}: {slowest:?}");
+            assert_eq!(sekali.settled().await["unique_processed"], 200);
+            for program in [true, false] {
+                let program = if program {
+                    sekali.gateway(0)
+                } else {
+                    sekali.worker(0)
+                };
+                let begun = Instant::now();
+                assert!(program.terminate().await.success(), "{}", program.log());
+                // The flush has 2 s, and the drain's deadline is 25 s.
+                assert!(begun.elapsed() < Duration::from_secs(8), "{manner:?}");
+                let log = program.log();
+                let complaints = log
+                    .lines()
+                    .filter(|line| line.contains("can't export traces"));
+                assert!(complaints.count() <= 1, "{log}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn metrics_equal_the_books_after_faults() {
+    let mut sekali = Sekali::full(2).await;
+    sekali.add_gateway().await;
+    let flags = [
+        "--events=20000",
+        "--duplicates=0.3",
+        "--conflicts=0.02",
+        "--malformed=0.02",
+        "--batch=20",
+        "--rate=10000",
+        "--seed=3",
+        "--target-url",
+        &sekali.url(""),
+    ];
+    let mut publisher = Program::start("sekali-publisher", &flags);
+    // What ends connections, and no process of ours: their counts would end with them.
+    for _ in 0..3 {
+        sekali.stores_more(1).await;
+        sekali.redis().restart().await;
+        servers::execute(
+            sekali.database(),
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+    }
+    assert!(
+        publisher.ended_whenever().await.success(),
+        "{}",
+        publisher.log()
+    );
+    let stats = sekali.settled().await;
+
+    let mut texts = vec![sekali.metrics(0).await, sekali.metrics(1).await];
+    for worker in 0..2 {
+        texts.push(sekali.worker_metrics(worker).await);
+    }
+    let sum = |name: &str, label: &str| -> i64 {
+        let of_each = texts.iter().map(|text| metrics::sum(text, name, label));
+        of_each.map(|sum| sum.expect("it is a number")).sum()
+    };
+    let recorded = |outcome: &str| sum("sekali_store_recorded_events_total", outcome);
+    let books = |name: &str| stats[name].as_i64().unwrap();
+    let conflicts = recorded("outcome=\"conflict\"");
+    let told = [
+        recorded("outcome=\"stored\""),
+        recorded("outcome=\"duplicate\"") + conflicts,
+        conflicts,
+        recorded("outcome=\"buried\""),
+        // One observation an event.
+        sum("sekali_store_accept_to_commit_seconds_count", ""),
+    ];
+    let booked = [
+        "unique_processed",
+        "duplicate_dropped",
+        "conflicts",
+        "buried",
+        "received",
+    ]
+    .map(books);
+    if sum("sekali_store_failures_total", "kind=\"unknown\"") == 0 {
+        assert_eq!(told, booked);
+    } else {
+        // A commit whose answer was lost is in the books only.
+        assert!(
+            told.iter()
+                .zip(&booked)
+                .all(|(told, booked)| told <= booked)
+        );
+    }
+    // So is what was taken by an append whose answer was lost.
+    let accepted = sum("sekali_gateway_accepted_events_total", "");
+    assert!((1..=books("received")).contains(&accepted), "{accepted}");
+    let invalid = "reason=\"invalid-events\"";
+    assert!(sum("sekali_gateway_refused_events_total", invalid) > 0);
+    // Each of four processes more than once.
+    assert!(sum("sekali_broker_connects_total", "") > 4);
+    assert!(sum("sekali_worker_retries_total", "") > 0);
+
+    until("a gateway tells the same books", async || {
+        let text = sekali.metrics(0).await;
+        let told = |name: &str, label: &str| metrics::sum(&text, name, label);
+        told("sekali_books_events", "count=\"unique\"") == Some(books("unique_processed"))
+            && told("sekali_books_unbalanced_events", "") == Some(0)
+            && told("sekali_queue_events", "") == Some(0)
+            && told("sekali_queue_lost_events", "") == Some(0)
+            && told("sekali_queue_reachable", "") == Some(1)
+    })
+    .await;
+    sekali.redis().program().kill();
+    until("what can't be known is not told", async || {
+        let text = sekali.metrics(0).await;
+        metrics::sum(&text, "sekali_queue_events", "").is_none()
+            && metrics::sum(&text, "sekali_queue_reachable", "") == Some(0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_largest_topics_are_told_if_asked_for() {
+    let sekali = Sekali::embedded_with(&["--metrics-topics=1"]).await;
+    let events = json!([
+        event("big", "1"),
+        event("big", "2"),
+        event("small", "1"),
+        event("tiny", "1")
+    ]);
+    sekali.store(&events).await.ok();
+    until("they are told", async || {
+        let text = sekali.metrics(0).await;
+        let told = |topic: &str| {
+            let label = format!("count=\"unique\",topic=\"{topic}\"");
+            metrics::sum(&text, "sekali_topic_events", &label)
+        };
+        assert!(!text.contains("topic=\"small\""), "{text}");
+        (told("big"), told("other")) == (Some(2), Some(2))
+    })
+    .await;
+}
+
+/// What must be found nowhere but where it belongs.
+const MARK: &str = "mArKeD";
+
+#[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one way through everything that has a secret"
+)]
+async fn no_secret_and_no_payload_is_told() {
+    let secret = |of: &str| format!("{of}-{MARK}");
+    let database = servers::database()
+        .await
+        .replace("postgres@", &format!("postgres:{}@", secret("database")));
+    assert!(database.contains(MARK), "{database}");
+    let mut redis = servers::Redis::start().await;
+    redis.require_password(&secret("queue"));
+    let queue = redis
+        .url()
+        .replace("redis://", &format!("redis://:{}@", secret("queue")));
+    let directory = tempfile::tempdir().unwrap();
+    let key_file = directory.path().join("key");
+    std::fs::write(&key_file, secret("key")).unwrap();
+    let key_file = key_file.to_str().unwrap();
+    let keys = directory.path().join("keys");
+    let hash = {
+        use sha2::Digest as _;
+        let hash = sha2::Sha256::digest(secret("key"));
+        tests::otlp::hex(&hash)
+    };
+    std::fs::write(&keys, format!("all admin {hash}\n")).unwrap();
+    let token = format!("authorization=Bearer {}", secret("collector"));
+    let variables = [
+        ("RUST_LOG", "debug"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", &token),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ];
+    let servers = [
+        "--database-url",
+        &database,
+        "--broker-url",
+        &queue,
+        "--admin-addr",
+        "127.0.0.1:0",
+    ];
+    let gateway_flags = [
+        "--http-addr",
+        "127.0.0.1:0",
+        "--api-keys-file",
+        keys.to_str().unwrap(),
+    ];
+    let mut gateway = Program::start_in(
+        "sekali-aggregator",
+        &[&servers[..], &gateway_flags].concat(),
+        &variables,
+    );
+    let worker_flags = ["--name", "worker"];
+    let mut worker = Program::start_in(
+        "sekali-worker",
+        &[&servers[..], &worker_flags].concat(),
+        &variables,
+    );
+    let address = gateway.address("http").await;
+    let client = reqwest::Client::new();
+    let authorized = |request: reqwest::RequestBuilder| request.bearer_auth(secret("key"));
+    let mut answers = Vec::new();
+    let marked = |id: &str| {
+        let mut event = event("t", id);
+        event["payload"] = json!({"card": secret("payload")});
+        event
+    };
+    let url = format!("http://{address}/publish?ack=stored");
+    until("it stores", async || {
+        let request = authorized(client.post(&url)).body(marked("1").to_string());
+        request
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    // What is refused, in each way that a body can be.
+    let mut numbered = marked("2");
+    numbered["timestamp"] = json!(secret("timestamp"));
+    let bodies = [
+        numbered.to_string(),
+        format!("{{\"payload\": \"{}", secret("torn")),
+        json!({"events": [marked(""), secret("item")]}).to_string(),
+        marked("3").to_string(),
+    ];
+    for query in ["", "?partial=true", "?ack=stored"] {
+        for body in &bodies {
+            let url = format!("http://{address}/publish{query}");
+            let answer = authorized(client.post(url))
+                .body(body.clone())
+                .send()
+                .await
+                .unwrap();
+            answers.push(answer.text().await.unwrap());
+        }
+    }
+    let wrong = client
+        .get(format!("http://{address}/stats"))
+        .bearer_auth(secret("wrong"));
+    answers.push(wrong.send().await.unwrap().text().await.unwrap());
+    let events = directory.path().join("events.ndjson");
+    std::fs::write(&events, format!("{}\n{}\n", marked("4"), marked("5"))).unwrap();
+    let target = format!("http://{address}");
+    let publisher_flags = [
+        "--target-url",
+        &target,
+        "--api-key-file",
+        key_file,
+        "--file",
+        events.to_str().unwrap(),
+    ];
+    let mut publisher = Program::start_in("sekali-publisher", &publisher_flags, &variables);
+    assert!(publisher.ended().await.success(), "{}", publisher.log());
+    // Each server away for a while, and what can be asked meanwhile.
+    redis.program().kill();
+    for path in ["/stats", "/readyz", "/metrics"] {
+        let request = authorized(client.get(format!("http://{address}{path}")));
+        answers.push(request.send().await.unwrap().text().await.unwrap());
+    }
+    until("the gateway says that the queue is away", async || {
+        let answer = client
+            .get(format!("http://{address}/healthz"))
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status();
+        answers.push(answer.text().await.unwrap());
+        status == 503
+    })
+    .await;
+    let deadline = Instant::now() + PATIENCE;
+    let told = |program: &Program| program.whole_log().contains("can't export traces");
+    while !told(&gateway) {
+        assert!(
+            Instant::now() < deadline,
+            "the receiver is away: {}",
+            gateway.log()
+        );
+        tokio::task::yield_now().await;
+    }
+    gateway.terminate().await;
+    worker.terminate().await;
+    for (name, text) in [
+        ("gateway", gateway.whole_log()),
+        ("worker", worker.whole_log()),
+        ("publisher", publisher.whole_log()),
+        ("answers", answers.join("\n")),
+    ] {
+        assert!(!text.is_empty(), "{name} said nothing");
+        let found = text.lines().find(|line| line.contains(MARK));
+        assert_eq!(found, None, "{name}");
+    }
+}
