@@ -3,10 +3,10 @@
 .DEFAULT_GOAL := menu
 MAKEFLAGS += --no-print-directory
 
-.PHONY: menu run up test chaos api-fuzz bench recovery fuzz check fmt lint crds openapi image kind-up kind-down e2e e2e-full manifests
+.PHONY: menu run up test chaos api-fuzz bench recovery fuzz check fmt lint crds openapi dashboards image kind-up kind-down e2e e2e-full manifests
 
 menu:
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## A Sekali over an SQLite file on port 8080 (PORT=...), with events to look at
 	@scripts/run
@@ -53,6 +53,10 @@ crds: ## Write the CustomResourceDefinitions into the chart from the code
 
 openapi: ## Write docs/openapi.json from the code
 	@scripts/openapi
+
+dashboards: ## Read the chart's Grafana dashboards for what would show nothing
+	@scripts/servers need jq
+	@scripts/dashboards
 
 image: ## The container image sekali:VERSION, with Docker or buildah (IMAGE=..., RUNTIME=...)
 	@scripts/image
