@@ -28,6 +28,11 @@ const SWITCHES: &[&[&str]] = &[
         "networkPolicy.dnsTo[0].ipBlock.cidr=10.0.0.0/8",
         "networkPolicy.extraEgress[0].to[0].ipBlock.cidr=10.0.0.0/8",
     ],
+    &[
+        "metrics.scrapeAnnotations=true",
+        "metrics.dashboards.enabled=true",
+        "metrics.dashboards.labels.a=b",
+    ],
     &["publisher.enabled=true"],
     &[
         "apiKeys.existingSecret=keys",

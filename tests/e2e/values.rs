@@ -54,6 +54,20 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["redis.appendfsync=no"],
         "value must be one of 'always', 'everysec'",
     ),
+    (
+        &[
+            "metrics.scrapeAnnotations=true",
+            "metrics.podMonitor.enabled=true",
+        ],
+        "what finds both counts every event twice",
+    ),
+    (
+        &[
+            "metrics.serviceMonitor.enabled=true",
+            "networkPolicy.publishFrom[0].podSelector.matchLabels.a=b",
+        ],
+        "say in networkPolicy.metricsFrom where Prometheus is",
+    ),
     (&["redis.maxmemory=1Mi"], "less than 16Mi holds no queue"),
     (&["redis.maxmemory=300Mi"], "at least twice redis.maxmemory"),
     (

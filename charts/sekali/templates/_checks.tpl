@@ -7,6 +7,7 @@ change, rather than found out by a pod.
 {{- include "sekali.checks.durability" . -}}
 {{- include "sekali.checks.sizes" . -}}
 {{- include "sekali.checks.drain" . -}}
+{{- include "sekali.checks.metrics" . -}}
 {{- end }}
 
 {{- define "sekali.checks.servers" -}}
@@ -105,6 +106,17 @@ change, rather than found out by a pod.
 {{- if le (int .terminationGracePeriodSeconds) (int $needed) -}}
 {{- fail (printf "%s.terminationGracePeriodSeconds is %v: it has to be more than its drain may take, %v seconds, or pods are killed in it" $name .terminationGracePeriodSeconds $needed) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sekali.checks.metrics" -}}
+{{- with .Values.metrics -}}
+{{- if and .scrapeAnnotations (or .podMonitor.enabled .serviceMonitor.enabled) -}}
+{{- fail "metrics.scrapeAnnotations is true, and so is metrics.podMonitor.enabled or metrics.serviceMonitor.enabled: keep one of them, or what finds both counts every event twice" -}}
+{{- end -}}
+{{- if and .serviceMonitor.enabled $.Values.networkPolicy.enabled $.Values.networkPolicy.publishFrom (not $.Values.networkPolicy.metricsFrom) -}}
+{{- fail "metrics.serviceMonitor.enabled has gateways scraped by the port that networkPolicy.publishFrom closes: say in networkPolicy.metricsFrom where Prometheus is (it could publish too), or use metrics.podMonitor" -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

@@ -79,9 +79,10 @@ securityContext:
 {{- end }}
 
 {{- /*
-A pod's labels and annotations. No version among them, or each release of the chart would
-restart Redis and PostgreSQL. A new password does; of its hash, which anyone who sees pods
-sees, too little is shown to try passwords against.
+A pod's labels and annotations; with "scraped" true those that Prometheus goes by as well. No
+version among them, or each release of the chart would restart Redis and PostgreSQL. A new
+password does; of its hash, which anyone who sees pods sees, too little is shown to try
+passwords against.
 */}}
 {{- define "sekali.podMetadata" -}}
 labels:
@@ -94,6 +95,11 @@ annotations:
   kubectl.kubernetes.io/default-container: {{ .component }}
   {{- if include "sekali.makesSecret" .root }}
   checksum/passwords: {{ include "sekali.passwords" .root | sha256sum | trunc 6 | quote }}
+  {{- end }}
+  {{- if and .scraped .root.Values.metrics.scrapeAnnotations }}
+  prometheus.io/scrape: "true"
+  prometheus.io/port: "9090"
+  prometheus.io/path: /metrics
   {{- end }}
   {{- with .values.podAnnotations }}
   {{- toYaml . | nindent 2 }}

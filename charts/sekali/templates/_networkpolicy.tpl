@@ -21,9 +21,13 @@ spec:
       {{- include "sekali.selector" . | nindent 6 }}
 {{- end }}
 
-{{- /* Ingress to the admin port, from where the values say. */}}
+{{- /* Ingress to the admin port: from where the values say, else from any pod if they have it scraped. */}}
 {{- define "sekali.metricsIngress" -}}
-{{- with .Values.networkPolicy.metricsFrom }}
+{{- $from := .Values.networkPolicy.metricsFrom }}
+{{- if and (not $from) (or .Values.metrics.podMonitor.enabled .Values.metrics.scrapeAnnotations) }}
+{{- $from = list (dict "namespaceSelector" dict) }}
+{{- end }}
+{{- with $from }}
 - from:
     {{- toYaml . | nindent 4 }}
   ports:
