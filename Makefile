@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := menu
 MAKEFLAGS += --no-print-directory
 
-.PHONY: menu run up test chaos api-fuzz bench recovery fuzz check fmt lint crds openapi dashboards image kind-up kind-down e2e e2e-full manifests
+.PHONY: menu run up test chaos api-fuzz bench recovery fuzz check fmt lint rules dashboards crds openapi image kind-up kind-down e2e e2e-full manifests
 
 menu:
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lint: ## Format and lints, as strict as CI
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package tests --test e2e -- -D warnings
+
+rules: ## The rules for Prometheus: their tests, and a page for each alert
+	@scripts/rules
 
 crds: ## Write the CustomResourceDefinitions into the chart from the code
 	@scripts/crds
