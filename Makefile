@@ -57,9 +57,11 @@ crds: ## Write the CustomResourceDefinitions into the chart from the code
 openapi: ## Write docs/openapi.json from the code
 	@scripts/openapi
 
-dashboards: ## Read the chart's Grafana dashboards for what would show nothing
-	@scripts/servers need jq
+dashboards: ## Ask a Prometheus that has scraped a run with faults all that Grafana would
+	@scripts/servers need jq prometheus redis postgres
 	@scripts/dashboards
+	cargo build --workspace --bins
+	cargo test --workspace --test it -- --include-ignored dashboards::
 
 image: ## The container image sekali:VERSION, with Docker or buildah (IMAGE=..., RUNTIME=...)
 	@scripts/image

@@ -4,6 +4,7 @@
 
 mod contract;
 mod crash;
+mod dashboards;
 mod network;
 mod path;
 mod pressure;

@@ -351,7 +351,7 @@ async fn no_secret_and_no_payload_is_told() {
         .replace("postgres@", &format!("postgres:{}@", secret("database")));
     assert!(database.contains(MARK), "{database}");
     let mut redis = servers::Redis::start().await;
-    redis.require_password(&secret("queue"));
+    redis.set("requirepass", &secret("queue"));
     let queue = redis
         .url()
         .replace("redis://", &format!("redis://:{}@", secret("queue")));

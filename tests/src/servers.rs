@@ -5,6 +5,7 @@
 
 mod disk;
 mod postgres;
+mod prometheus;
 mod redis;
 
 use std::net::TcpListener;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 pub use disk::Disk;
 pub use postgres::{Postgres, database, execute};
+pub use prometheus::Prometheus;
 pub use redis::Redis;
 
 /// Ports that the kernel gives nobody by itself (it begins at 32768), so that a server that

@@ -43,11 +43,11 @@ impl Redis {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// From now on it answers only who says this password.
-    pub fn require_password(&self, password: &str) {
+    /// Changes a setting, until it is started again.
+    pub fn set(&self, setting: &str, value: &str) {
         let mut client = redis::Client::open(self.url()).unwrap();
         let mut set = redis::cmd("CONFIG");
-        set.arg("SET").arg("requirepass").arg(password);
+        set.arg("SET").arg(setting).arg(value);
         set.exec(&mut client).unwrap();
     }
 
