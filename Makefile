@@ -3,10 +3,10 @@
 .DEFAULT_GOAL := menu
 MAKEFLAGS += --no-print-directory
 
-.PHONY: menu run up test chaos api-fuzz bench recovery fuzz check fmt lint rules dashboards crds openapi image kind-up kind-down e2e e2e-full manifests
+.PHONY: menu run up test chaos api-fuzz bench recovery bench-telemetry fuzz check fmt lint rules dashboards crds openapi image kind-up kind-down e2e e2e-full manifests
 
 menu:
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## A Sekali over an SQLite file on port 8080 (PORT=...), with events to look at
 	@scripts/run
@@ -33,6 +33,10 @@ bench: ## The figures of docs/performance.md on this machine, beside PostgreSQL'
 recovery: ## How soon events are stored again after each fault, twenty times each
 	@scripts/servers need redis postgres
 	@RUNS=20 ONLY=recovery scripts/bench
+
+bench-telemetry: ## What traces and scrapes cost, with and without in turns
+	@scripts/servers need redis postgres
+	@ONLY=telemetry scripts/bench
 
 fuzz: ## Bytes nobody has thought of, for what reads bodies and entries (FOR=60 seconds each)
 	@scripts/fuzz

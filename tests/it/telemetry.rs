@@ -336,6 +336,28 @@ async fn the_largest_topics_are_told_if_asked_for() {
     .await;
 }
 
+#[tokio::test]
+async fn nothing_is_logged_for_an_event() {
+    let mut sekali = Sekali::full(1).await;
+    sekali.store(&event("t", "first")).await.ok();
+    until("it has said all that it says at its start", async || {
+        sekali.worker(0).log().contains("\"check\":\"store\"")
+    })
+    .await;
+    let before = [sekali.gateway(0).whole_log(), sekali.worker(0).whole_log()];
+    for number in 0..300 {
+        // New ones, duplicates, conflicts, and what is none.
+        let mut one = event("t", &(number / 3).to_string());
+        one["payload"] = json!({"n": number % 2});
+        assert_eq!(sekali.publish(&one).await.status, 200);
+        assert_eq!(sekali.publish(&json!({"n": number})).await.status, 422);
+        assert_eq!(sekali.get("/events?limit=1").await.status, 200);
+    }
+    sekali.settled().await;
+    let after = [sekali.gateway(0).whole_log(), sekali.worker(0).whole_log()];
+    assert_eq!(after, before);
+}
+
 /// What must be found nowhere but where it belongs.
 const MARK: &str = "mArKeD";
 

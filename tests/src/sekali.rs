@@ -106,16 +106,24 @@ impl Sekali {
 
     /// The same, with variables for all its processes.
     pub async fn full_in(workers: usize, variables: &[(String, String)]) -> Self {
+        Self::full_over_in(servers::database().await, workers, variables).await
+    }
+
+    /// The same over a database of the test's own.
+    pub async fn full_over_in(
+        database: String,
+        workers: usize,
+        variables: &[(String, String)],
+    ) -> Self {
         let redis = Redis::start().await;
-        let mut sekali = Self::new(servers::database().await, Some(redis), &[], None);
+        let mut sekali = Self::new(database, Some(redis), &[], None);
         sekali.variables = variables.to_vec();
         sekali.begin(workers).await
     }
 
     /// The same over a database of the test's own.
     pub async fn full_over(database: String, workers: usize) -> Self {
-        let redis = Redis::start().await;
-        Self::start(database, Some(redis), workers, &[], None).await
+        Self::full_over_in(database, workers, &[]).await
     }
 
     /// The embedded and the full one, with flags for the gateway: for what must be the

@@ -194,11 +194,11 @@ impl ApiError {
     pub(crate) fn of_store(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) | StoreError::Unusable(_) => {
-                seldom!(warn, %error, "the store is unavailable");
+                seldom!(warn, %error, "the store is unavailable; whoever asks is told to come again");
                 Self::Unavailable("store")
             }
             StoreError::OutcomeUnknown(_) => {
-                seldom!(warn, %error, "the store gave no answer");
+                seldom!(warn, %error, "the store gave no answer; whoever asks is told to ask again");
                 Self::OutcomeUnknown
             }
             StoreError::Unbalanced(_) | StoreError::Migration(_) => {

@@ -204,7 +204,7 @@ async fn append(broker: Broker, metrics: Arc<Metrics>, jobs: Vec<Append>) {
                 seldom!(warn, %error, "can't append to the queue; senders are told to come again");
             }
             AppendError::OutcomeUnknown(_) => {
-                seldom!(warn, %error, "the queue gave no answer to an append");
+                seldom!(warn, %error, "the queue gave no answer to an append; senders are told to send again");
             }
         }
         of_append(&error)

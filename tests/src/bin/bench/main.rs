@@ -17,6 +17,7 @@ mod limit;
 mod load;
 mod recovery;
 mod table;
+mod telemetry;
 
 use std::path::PathBuf;
 
@@ -89,6 +90,9 @@ async fn main() {
     }
     if plan.wants("recovery") {
         recovery::measure(plan.runs, &mut table).await;
+    }
+    if plan.wants("telemetry") {
+        telemetry::measure(&plan, &mut table).await;
     }
     table.print();
     let path = std::env::var_os("REPORT").map(PathBuf::from);
