@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
+mod ask;
+mod bounds;
 mod contract;
 mod crash;
 mod dashboards;
+mod faults;
 mod network;
 mod path;
 mod pressure;
@@ -12,4 +15,5 @@ mod promise;
 mod readme;
 mod store;
 mod telemetry;
+mod traces;
 mod verdict;

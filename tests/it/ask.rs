@@ -1,0 +1,337 @@
+//! What can be asked, and by whom.
+
+use serde_json::{Value, json};
+use tests::{Sekali, until};
+
+use crate::contract::{JSON, is_problem};
+use crate::path::event;
+use crate::promise::counts;
+
+#[tokio::test]
+async fn every_gateway_tells_the_same_and_a_restart_changes_nothing() {
+    let mut sekali = Sekali::full(2).await;
+    sekali.add_gateway().await;
+    let batch: Value = (0..500)
+        .map(|n| event("t", &(n % 400).to_string()))
+        .collect();
+    sekali.publish(&batch).await.ok();
+    let told = sekali.settled().await;
+    let ask = async |sekali: &Sekali, gateway: usize| -> Value {
+        let url = sekali.url_of(gateway, "/stats");
+        let mut stats = sekali.ask(sekali.client().get(url)).await.ok();
+        for changing in ["uptime", "uptime_seconds", "throughput", "recorded_rate"] {
+            assert!(stats.as_object_mut().unwrap().remove(changing).is_some());
+        }
+        stats
+    };
+    let before = ask(&sekali, 0).await;
+    assert_eq!(before["received"], told["received"]);
+    assert_eq!(ask(&sekali, 1).await, before);
+    sekali.restart_everything().await;
+    assert_eq!(ask(&sekali, 0).await, before);
+    assert_eq!(ask(&sekali, 1).await, before);
+    assert_eq!(counts(&before), [500, 400, 100, 0, 0]);
+}
+
+#[tokio::test]
+async fn pages_are_stable_while_others_write() {
+    for sekali in Sekali::of_each_kind().await {
+        let at = |n: usize| {
+            let mut event = event(&format!("t{}", n % 3), &n.to_string());
+            event["timestamp"] = json!(format!("2026-01-01T00:{:02}:00Z", n % 60));
+            event
+        };
+        let old: Value = (0..1000).map(at).collect();
+        sekali.publish(&old).await.ok();
+        sekali.settled().await;
+        let mut seen = Vec::new();
+        let mut path = "/events?limit=70".to_owned();
+        for page in 1000.. {
+            let answer = sekali.get(&path).await;
+            let events = answer.ok();
+            seen.extend(events.as_array().unwrap().iter().map(|event| {
+                (
+                    event["timestamp"].as_str().unwrap().to_owned(),
+                    event["event_id"]
+                        .as_str()
+                        .unwrap()
+                        .parse::<usize>()
+                        .unwrap(),
+                )
+            }));
+            // Someone writes between two pages.
+            sekali.store(&at(page)).await.ok();
+            let Some(next) = next(answer.header("link")) else {
+                break;
+            };
+            path = next;
+        }
+        assert!(seen.is_sorted_by(|a, b| a.0 >= b.0), "newest first");
+        let mut old: Vec<_> = seen.iter().map(|(_, n)| *n).filter(|n| *n < 1000).collect();
+        old.sort_unstable();
+        assert_eq!(old, (0..1000).collect::<Vec<_>>(), "each once");
+        let lines = sekali
+            .ask(
+                sekali
+                    .client()
+                    .get(sekali.url("/events?limit=10000"))
+                    .header("accept", "application/x-ndjson"),
+            )
+            .await;
+        let all: Vec<Value> = lines
+            .body
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(
+            Value::from(all),
+            sekali.get("/events?limit=10000").await.ok()
+        );
+    }
+}
+
+/// The path of the next page.
+fn next(link: &str) -> Option<String> {
+    let (path, _) = link.strip_prefix('<')?.split_once('>')?;
+    Some(path.to_owned())
+}
+
+#[tokio::test]
+async fn filters_choose_what_they_say() {
+    for sekali in Sekali::of_each_kind().await {
+        let body: Value = (0..20)
+            .map(|n| {
+                let mut event = event(if n % 2 == 0 { "even" } else { "odd" }, &n.to_string());
+                event["timestamp"] = json!(format!("2026-01-01T00:00:{n:02}Z"));
+                event["source"] = json!(format!("s{}", n % 5));
+                event
+            })
+            .collect();
+        sekali.publish(&body).await.ok();
+        sekali.settled().await;
+        for (query, expected) in [
+            ("?topic=even&limit=3", vec!["18", "16", "14"]),
+            ("?source=s1", vec!["16", "11", "6", "1"]),
+            ("?topic=odd&source=s1", vec!["11", "1"]),
+            ("?from=2026-01-01T00:00:17Z", vec!["19", "18", "17"]),
+            ("?to=2026-01-01T00:00:02Z", vec!["1", "0"]),
+            (
+                "?from=2026-01-01T07:00:03+07:00&to=2026-01-01T00:00:05Z",
+                vec!["4", "3"],
+            ),
+            (
+                "?topic=even&from=2026-01-01T00:00:05Z&to=2026-01-01T00:00:08Z",
+                vec!["6"],
+            ),
+        ] {
+            let events = sekali.events(query).await;
+            let ids: Vec<_> = events
+                .iter()
+                .map(|event| event["event_id"].as_str().unwrap())
+                .collect();
+            assert_eq!(ids, expected, "{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_told_to_those_who_follow() {
+    for sekali in Sekali::of_each_kind().await {
+        sekali.settled().await;
+        let mut stream = sekali
+            .client()
+            .get(sekali.url("/events/stream?topic=t"))
+            .send()
+            .await
+            .unwrap();
+        let mut heard = String::new();
+        let mut sent = 0;
+        until("an event is told", async || {
+            // With a queue a listener is known after a moment.
+            let events = json!([
+                event("other", &sent.to_string()),
+                event("t", &sent.to_string())
+            ]);
+            sekali.publish(&events).await.ok();
+            sent += 1;
+            let next = tokio::time::timeout(std::time::Duration::from_millis(200), stream.chunk());
+            if let Ok(Ok(Some(chunk))) = next.await {
+                heard.push_str(std::str::from_utf8(&chunk).unwrap());
+            }
+            heard.contains("event: stored\ndata: {\"topic\":\"t\"")
+        })
+        .await;
+        assert!(!heard.contains("other"), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn questions_that_cannot_be_meant_are_refused_by_name() {
+    for sekali in Sekali::of_each_kind().await {
+        sekali.settled().await;
+        for (path, word) in [
+            ("/events?limit=0", "limit"),
+            ("/events?limit=10001", "limit"),
+            ("/events?limit=x", "limit"),
+            ("/events?cursor=forged", "cursor"),
+            ("/events?cursor=", "cursor"),
+            ("/events?from=yesterday", "from"),
+            ("/events?to=10000-01-01T00:00:00Z", "to"),
+            ("/events?topic=", "topic"),
+            ("/events?topic=a%00b", "topic"),
+            ("/events?topics=a", "topic, source"),
+            ("/events?limit=1&limit=2", "limit"),
+            ("/conflicts?cursor=x", "cursor"),
+            ("/dead-letters?limit=0", "limit"),
+            ("/stats?x=1", "query"),
+        ] {
+            let answer = sekali.get(path).await;
+            assert_eq!(answer.status, 422, "{path}: {}", answer.body);
+            is_problem(&answer, path);
+            assert!(answer.body.contains(word), "{path}: {}", answer.body);
+        }
+        let answer = sekali.publish_bytes("?ack=maybe", JSON, "[]").await;
+        assert_eq!(answer.status, 422);
+        assert!(answer.body.contains("queued or stored"), "{}", answer.body);
+        assert_eq!(sekali.events("?topic=unknown").await, Vec::<Value>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_or_path_is_told_what_is_right() {
+    let sekali = Sekali::embedded().await;
+    for (method, path, allow) in [
+        ("GET", "/publish", "POST"),
+        ("DELETE", "/events", "GET,HEAD"),
+        ("PATCH", "/topics/a", "DELETE"),
+        ("POST", "/stats", "GET,HEAD"),
+    ] {
+        let method = method.parse().unwrap();
+        let answer = sekali
+            .ask(sekali.client().request(method, sekali.url(path)))
+            .await;
+        assert_eq!(answer.status, 405, "{path}");
+        assert_eq!(answer.header("allow"), allow, "{path}");
+        is_problem(&answer, path);
+    }
+    for path in ["/nothing", "/events/a", "/dead-letters/x/replay/y"] {
+        let answer = sekali.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        is_problem(&answer, path);
+    }
+    for path in ["/topics/none", "/dead-letters/7", "/dead-letters/x"] {
+        let answer = sekali.ask(sekali.client().delete(sekali.url(path))).await;
+        assert_eq!(answer.status, 404, "{path}");
+        is_problem(&answer, path);
+    }
+}
+
+#[tokio::test]
+async fn a_key_opens_what_its_scope_says_and_a_new_file_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys");
+    let line = |name: &str, scope: &str| {
+        use sha2::Digest as _;
+        let hash = sha2::Sha256::digest(name);
+        let halves = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digits: String = halves
+            .map(|half| char::from_digit(half.into(), 16).unwrap())
+            .collect();
+        format!("{name} {scope} {digits}\n")
+    };
+    let keys = line("writer", "write") + &line("reader", "read") + &line("boss", "admin");
+    std::fs::write(&file, &keys).unwrap();
+    let sekali = Sekali::embedded_with(&["--api-keys-file", file.to_str().unwrap()]).await;
+    let status = async |method: &str, path: &str, key: &str| {
+        let method = method.parse().unwrap();
+        let request = sekali.client().request(method, sekali.url(path));
+        let request = if key.is_empty() {
+            request
+        } else {
+            request.bearer_auth(key)
+        };
+        let answer = sekali.ask(request.body("[]")).await;
+        if answer.status >= 400 {
+            is_problem(&answer, path);
+        }
+        answer.status
+    };
+    for (method, path, open_to) in [
+        ("POST", "/publish", "writer"),
+        ("GET", "/events", "reader"),
+        ("GET", "/stats", "reader"),
+        ("GET", "/topics", "reader"),
+        ("DELETE", "/topics/none", "boss"),
+        ("POST", "/dead-letters/1/replay", "boss"),
+    ] {
+        assert_eq!(status(method, path, "").await, 401, "{path}");
+        assert_eq!(status(method, path, "stranger").await, 401, "{path}");
+        for key in ["writer", "reader", "boss"] {
+            let got = status(method, path, key).await;
+            if key == open_to || key == "boss" {
+                assert!([200, 404].contains(&got), "{path} {key}: {got}");
+            } else {
+                assert_eq!(got, 403, "{path} {key}");
+            }
+        }
+    }
+    for path in [
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/metrics",
+        "/",
+        "/docs",
+        "/openapi.json",
+    ] {
+        assert_eq!(status("GET", path, "").await, 200, "{path}");
+    }
+    std::fs::write(&file, keys + &line("newcomer", "read")).unwrap();
+    until("the new key is known", async || {
+        status("GET", "/stats", "newcomer").await == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_here_is_described() {
+    let sekali = Sekali::embedded().await;
+    let index = sekali.get("/").await.ok();
+    assert_eq!(index["name"], "sekali");
+    let page = sekali
+        .ask(
+            sekali
+                .client()
+                .get(sekali.url("/"))
+                .header("accept", "text/html"),
+        )
+        .await;
+    assert!(page.header("content-type").starts_with("text/html"));
+    let docs = sekali.get("/docs").await;
+    for page in [&page, &docs] {
+        assert!(
+            page.header("content-security-policy")
+                .contains("default-src 'none'")
+        );
+        assert!(!page.body.contains("https://"), "nothing from outside");
+    }
+    let api = sekali.get("/openapi.json").await.ok();
+    for place in index["places"].as_array().unwrap() {
+        let (method, path) = (
+            place["method"].as_str().unwrap(),
+            place["path"].as_str().unwrap(),
+        );
+        if path.contains('{') || method != "GET" {
+            let described = &api["paths"][path][method.to_lowercase()];
+            assert!(described.is_object(), "{method} {path}");
+        }
+    }
+    let health = sekali.get("/healthz").await.ok();
+    assert_eq!(health, json!({"status": "ok", "checks": {"store": "ok"}}));
+    let metrics = sekali.get("/metrics").await;
+    assert!(
+        metrics.body.contains("sekali_http_requests_total"),
+        "{}",
+        metrics.body
+    );
+}

@@ -1,0 +1,148 @@
+//! What can never be stored.
+
+use event::{Batch, EncodedEvents, EventId, Topic};
+use store::{Counts, Outcome, Recorded, Replayed};
+
+use super::{batch, counts, event, now, over_each, record};
+use Outcome::{Buried, Stored};
+
+#[tokio::test]
+async fn a_poison_event_is_buried_and_its_neighbours_are_stored() {
+    over_each(async |database| {
+        let store = database.store(10);
+        let mut events: Vec<_> = (0..100)
+            .map(|n| event("t", &format!("e{n}"), "{}"))
+            .collect();
+        let mut expected = vec![Stored; 100];
+        if database.is_postgres() {
+            let statement =
+                "ALTER TABLE events ADD CONSTRAINT no_poison CHECK (payload::text <> '{\"p\":0}')";
+            tests::servers::execute(&database.url, statement).await;
+            for n in [0, 13, 14, 99] {
+                events[n] = event("t", &format!("e{n}"), r#"{"p":0}"#);
+                expected[n] = Buried;
+            }
+            // The first copy can't be stored, so the next takes its place.
+            events[50] = event("t", "e51", r#"{"p":0}"#);
+            expected[50] = Buried;
+        } else {
+            // SQLite itself refuses nothing that was parsed.
+            return;
+        }
+        let buried = i64::try_from(expected.iter().filter(|o| **o == Buried).count()).unwrap();
+        assert_eq!(
+            record(&store, &[batch(1, &events)]).await,
+            [Recorded::Now(expected)]
+        );
+        let counts = counts(&store).await;
+        assert!(counts.balance());
+        assert_eq!((counts.unique, counts.buried), (100 - buried, buried));
+        let letters = store.dead_letters(None, None, 10).await.unwrap();
+        assert_eq!(letters.len(), 5);
+        let again = store
+            .replay_dead_letter(letters[0].id, now())
+            .await
+            .unwrap();
+        assert!(matches!(again, Replayed::StillPoison(_)), "{again:?}");
+        assert!(letters[0].reason.contains("23514"), "{}", letters[0].reason);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_one_letter_that_counts_as_many() {
+    over_each(async |database| {
+        let store = database.store(10);
+        let garbled = Batch {
+            events: EncodedEvents::from_parts(vec![1, 2, 3].into(), 7),
+            ..batch(1, &[])
+        };
+        let good = batch(2, &[event("t", "a", "{}")]);
+        assert_eq!(
+            record(&store, &[garbled.clone(), good]).await,
+            [Recorded::Now(vec![]), Recorded::Now(vec![Stored])]
+        );
+        assert_eq!(record(&store, &[garbled]).await, [Recorded::Again]);
+        let letters = store.dead_letters(None, None, 10).await.unwrap();
+        let [letter] = &letters[..] else {
+            panic!("{letters:?}")
+        };
+        assert_eq!((letter.events, &letter.bytes), (7, &vec![1, 2, 3]));
+        assert_eq!(letter.topic, None);
+        let expected = Counts {
+            received: 8,
+            unique: 1,
+            buried: 7,
+            ..Counts::default()
+        };
+        assert_eq!(counts(&store).await, expected);
+        assert!(store.drop_dead_letter(letter.id).await.unwrap());
+        assert!(!store.drop_dead_letter(letter.id).await.unwrap());
+        assert_eq!(counts(&store).await, expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_letter_is_replayed_once_when_its_reason_is_gone() {
+    over_each(async |database| {
+        let small = database.store(1);
+        let events = [
+            event("a", "1", "{}"),
+            event("b", "1", r#"{"kept":"\u0000"}"#),
+        ];
+        assert_eq!(
+            record(&small, &[batch(1, &events)]).await,
+            [Recorded::Now(vec![Stored, Buried])]
+        );
+        let beyond = |topic: &'static str| small.is_beyond_limit(&Topic::parse(topic).unwrap());
+        assert_eq!((beyond("a"), beyond("b")), (false, true));
+        assert!(
+            small
+                .delete_topic(&Topic::parse("unknown").unwrap())
+                .await
+                .is_ok()
+        );
+        small.refresh_topics().await.unwrap();
+        assert_eq!((beyond("a"), beyond("b")), (false, true));
+        let letters = small.dead_letters(None, None, 10).await.unwrap();
+        let [letter] = &letters[..] else {
+            panic!("{letters:?}")
+        };
+        assert_eq!(letter.topic.as_deref(), Some("b"));
+        assert_eq!(letter.event_id.as_deref(), Some("1"));
+        let still = small.replay_dead_letter(letter.id, now()).await.unwrap();
+        assert!(matches!(still, Replayed::StillPoison(_)), "{still:?}");
+        let id = letter.id;
+        small.close(std::time::Duration::from_secs(5)).await;
+        drop(small);
+
+        let store = database.store(2);
+        assert_eq!(
+            store.replay_dead_letter(id, now()).await.unwrap(),
+            Replayed::Recorded(vec![Stored])
+        );
+        assert_eq!(
+            store.replay_dead_letter(id, now()).await.unwrap(),
+            Replayed::Already
+        );
+        assert_eq!(
+            store.replay_dead_letter(id + 1, now()).await.unwrap(),
+            Replayed::Missing
+        );
+        let expected = Counts {
+            received: 3,
+            unique: 2,
+            buried: 1,
+            ..Counts::default()
+        };
+        assert_eq!(counts(&store).await, expected);
+        let letters = store.dead_letters(None, None, 10).await.unwrap();
+        assert_eq!(letters[0].replayed_at, Some(now()));
+        let topic = Topic::parse("b").unwrap();
+        let event_id = EventId::parse("1").unwrap();
+        let kept = store.event(&topic, &event_id).await.unwrap().unwrap();
+        assert_eq!(kept.payload, r#"{"kept":"\u0000"}"#);
+    })
+    .await;
+}
