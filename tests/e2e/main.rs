@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
+mod account;
 mod cluster;
 mod deletion;
 mod install;
@@ -21,6 +22,7 @@ mod policies;
 mod release;
 mod rendering;
 mod rollout;
+mod runbooks;
 mod scaling;
 mod secrets;
 mod servers;

@@ -22,6 +22,7 @@ fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
         &format!("publisher.{on_first}"),
         "aggregator.replicas=2",
         "worker.replicas=2",
+        "operator.replicas=2",
     ];
     let release = Release::install("nodes", &settings);
     assert_eq!(nodes(&release, "aggregator").len(), 2, "they stand apart");
@@ -44,6 +45,7 @@ fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
     kubectl(&["uncordon", SECOND]);
     spread(&release);
 
+    let leader = leader_on_second(&release);
     let load = Load::start(&release, "power", 200, 90, 5);
     let began = Instant::now();
     shell("E2E_NODE_KILL");
@@ -55,6 +57,13 @@ fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
         "two gateways again after {:.0} s",
         began.elapsed().as_secs_f64()
     );
+    until("another operator leads", || {
+        !["", &leader].contains(&release.leader().as_str())
+    });
+    println!(
+        "an operator leads again after {:.0} s at most",
+        began.elapsed().as_secs_f64()
+    );
     shell("E2E_NODE_START");
     let node = format!("node/{SECOND}");
     kubectl(&["wait", "--for=condition=Ready", &node, "--timeout=120s"]);
@@ -62,9 +71,25 @@ fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
     release.settled();
 }
 
+/// Has the operator lead that stands on the node which is to go.
+fn leader_on_second(release: &Release) -> String {
+    let node_of = |pod: &str| release.namespace.get(&["pod", pod])["spec"]["nodeName"].clone();
+    until("the leader is on the second node", || {
+        release.has_ready("operator", 2);
+        let leader = release.leader();
+        let is_there = release.pod_names("operator").contains(&leader);
+        if !is_there || node_of(&leader) == SECOND {
+            return is_there;
+        }
+        release.namespace.kubectl(&["delete", "pod", &leader]);
+        false
+    });
+    release.leader()
+}
+
 /// Has replicas of each stand on both nodes again.
 fn spread(release: &Release) {
-    for component in ["aggregator", "worker"] {
+    for component in ["aggregator", "worker", "operator"] {
         let deployment = format!("deployment/sekali-{component}");
         release
             .namespace

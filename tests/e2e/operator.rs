@@ -368,22 +368,15 @@ fn of_two_operators_one_leads_and_the_other_takes_over() {
     let release = shared();
     release.upgrade(&["operator.replicas=2"]).unwrap();
     release.has_replicas("operator", 2);
-    let holder = || {
-        let lease = release.namespace.get(&["lease", "sekali-operator"]);
-        lease["spec"]["holderIdentity"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
     until("one leads", || {
-        release.pod_names("operator").contains(&holder())
+        release.pod_names("operator").contains(&release.leader())
     });
-    let leader = holder();
+    let leader = release.leader();
     let killed = Instant::now();
     let kill = ["delete", "pod", &leader, "--force", "--grace-period=0"];
     release.namespace.kubectl(&kill);
     until("another leads", || {
-        !["", &leader].contains(&holder().as_str())
+        !["", &leader].contains(&release.leader().as_str())
     });
     let took = killed.elapsed();
     println!(

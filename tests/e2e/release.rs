@@ -133,6 +133,13 @@ impl Release {
         pods.iter().map(name).collect()
     }
 
+    /// The name of the operator's pod that leads; nothing between two.
+    pub(crate) fn leader(&self) -> String {
+        let lease = self.namespace.get(&["lease", "sekali-operator"]);
+        let holder = lease["spec"]["holderIdentity"].as_str();
+        holder.unwrap_or_default().to_owned()
+    }
+
     /// What tells them from those that had their names before.
     pub(crate) fn pod_uids(&self, component: &str) -> Vec<String> {
         let pods = self.pods(component);

@@ -17,3 +17,11 @@ pub fn sum(text: &str, name: &str, label: &str) -> Option<i64> {
     let sum: f64 = samples.sum();
     sum.is_finite().then_some(sum as i64)
 }
+
+/// The value of the one sample of a name.
+pub fn value(text: &str, name: &str) -> f64 {
+    let sample = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    sample.unwrap().parse().unwrap()
+}
