@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use broker::{AppendError, Broker, Outgoing};
 use event::{Batch, BatchId, EncodedEvents, Event, Partition, Timestamp};
-use lifecycle::{Tasks, clock, seldom, trace};
+use lifecycle::{Tasks, seldom, trace};
 use store::{Outcome, Recorded, Store};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
+use upkeep::now;
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -300,11 +301,6 @@ fn new_batch(events: EncodedEvents, now: Timestamp) -> Batch {
         received_at: now,
         events,
     }
-}
-
-pub(crate) fn now() -> Timestamp {
-    // A clock outside the years 1 to 9999 is wrong by more than can be told from here.
-    Timestamp::from_jiff(clock::now()).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

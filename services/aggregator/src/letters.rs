@@ -15,9 +15,9 @@ use utoipa::ToSchema;
 use crate::error::{ApiError, Problem};
 use crate::events::EventView;
 use crate::gateway::Gateway;
-use crate::intake::now;
 use crate::publish::json;
 use crate::query::Query;
+use upkeep::now;
 
 const PARAMETERS: &[&str] = &["topic", "limit", "cursor"];
 

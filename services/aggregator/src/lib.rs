@@ -15,6 +15,7 @@
 //! 6. `error`: every answer that is not what was asked for.
 
 pub mod args;
+mod besides;
 mod body;
 mod cursor;
 mod error;
@@ -33,7 +34,6 @@ mod spans;
 mod stats;
 mod tail;
 mod told;
-mod upkeep;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -100,9 +100,9 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         &metrics,
         &process.tasks,
     );
-    upkeep::start(process, &store, broker.as_ref(), &tail, keys.clone());
+    besides::start(process, &store, broker.as_ref(), &tail, keys.clone());
     told.start(process, &store, broker.as_ref());
-    let unused = upkeep::close_when_unused(process, &store);
+    let unused = besides::close_when_unused(process, &store);
     let gateway = Gateway::new(Parts {
         store,
         broker,

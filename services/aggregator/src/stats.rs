@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::Gateway;
-use crate::intake::now;
 use crate::publish::json;
 use crate::query::Query;
+use upkeep::now;
 
 /// The books and the queue, in total. Every gateway tells the same.
 #[derive(Debug, Serialize, ToSchema)]

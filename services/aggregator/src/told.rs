@@ -14,7 +14,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
 use store::{Counts, Store, TopicBooks};
 
-use crate::intake::now;
+use upkeep::now;
 
 /// How old what is told may be. Prometheus scrapes every 15 to 60 s.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -59,24 +59,15 @@ impl Told {
         } = self;
         if let (Some(queue), Some(broker)) = (queue, broker) {
             let work = tell_queue(queue, broker.clone(), process.shutdown.clone());
-            spawn(process, "tell of the queue", work);
+            process.spawn_until_shutdown("tell of the queue", work);
         }
         let work = tell_books(books, store.clone(), process.shutdown.clone());
-        spawn(process, "tell of the books", work);
+        process.spawn_until_shutdown("tell of the books", work);
         if let Some((most, topics)) = topics {
             let work = tell_topics(topics, most, store.clone(), process.shutdown.clone());
-            spawn(process, "tell of the topics", work);
+            process.spawn_until_shutdown("tell of the topics", work);
         }
     }
-}
-
-/// Spawns a task that is cut off by the shutdown wherever it is.
-fn spawn(process: &Process, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-    let shutdown = process.shutdown.clone();
-    process.tasks.spawn(name, async move {
-        shutdown.run_until_cancelled(work).await;
-        Ok(())
-    });
 }
 
 async fn tell_queue(queue: Queue, broker: Broker, shutdown: CancellationToken) {

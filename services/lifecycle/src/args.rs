@@ -25,7 +25,8 @@ pub const EX_CONFIG: u8 = 64;
 #[command(next_help_heading = "Process")]
 pub struct Args {
     /// How log lines look on standard error: `text` for people, `json` (one object a
-    /// line) for collectors, which find no fields in text
+    /// line) for collectors, which find no fields in text. `RUST_LOG` chooses what is logged,
+    /// by default `info`. Traces are exported if `OTEL_EXPORTER_OTLP_ENDPOINT` says where to
     #[arg(long, env, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 

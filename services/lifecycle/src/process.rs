@@ -76,6 +76,20 @@ impl Process {
         }
     }
 
+    /// Spawns a task that the shutdown cuts off wherever it is: for what need not be finished,
+    /// of which a server that does not answer must not hold up the drain.
+    pub fn spawn_until_shutdown(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(name, async move {
+            shutdown.run_until_cancelled(work).await;
+            Ok(())
+        });
+    }
+
     /// Serves the admin port. Do it first, so that a start that waits can be watched.
     pub fn serve_admin(&self, addr: SocketAddr) -> anyhow::Result<SocketAddr> {
         admin::serve(

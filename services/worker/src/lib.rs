@@ -6,22 +6,21 @@
 //! an outage: it waits. Its liveness depends on neither server.
 //!
 //! Read it in this order: [`start`], `step` (take, record, acknowledge), `record` and
-//! `trouble` (what becomes of errors), `watch` and `tell` (what a worker does besides).
+//! `trouble` (what becomes of errors), `audit` and `tell` (what a worker does besides).
 
 pub mod args;
+mod audit;
 mod metrics;
 mod record;
 mod spans;
 mod step;
 mod tell;
 mod trouble;
-mod watch;
 
 use std::time::Duration;
 
 use broker::{Broker, BrokerUrl};
-use event::Timestamp;
-use lifecycle::{CancellationToken, ConfigError, Process, clock, with_password};
+use lifecycle::{ConfigError, Process, with_password};
 use store::{DatabaseUrl, Store};
 
 pub use args::Args;
@@ -66,8 +65,11 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     process.serve_admin(admin.admin_addr)?;
     tracing::info!(%name, "takes from the queue");
 
-    let migrated = CancellationToken::new();
-    watch::start(process, &store, &broker, &metrics, &migrated);
+    let migrated = upkeep::migrate(process, &store);
+    upkeep::check_queue(process, &broker);
+    upkeep::check_store(process, &store, &migrated);
+    upkeep::housekeep(process, &store, &migrated);
+    audit::start(process, &broker);
     let step = Step::new(
         broker.consumer(&name, Duration::from_millis(claim_idle_ms)),
         broker,
@@ -88,9 +90,4 @@ fn host_name() -> Result<String, ConfigError> {
         "" => Err(ConfigError::new("--name is needed where the host has none")),
         name => Ok(name.to_owned()),
     }
-}
-
-fn now() -> Timestamp {
-    // A clock outside the years 1 to 9999 is wrong by more than can be told from here.
-    Timestamp::from_jiff(clock::now()).unwrap_or(Timestamp::MAX)
 }

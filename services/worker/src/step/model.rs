@@ -22,7 +22,9 @@ use uuid::Uuid;
 
 use super::tests::{batch_of, empty};
 use super::*;
-use crate::{Args, now};
+use upkeep::now;
+
+use crate::Args;
 
 /// What happens.
 #[derive(Debug, Clone)]

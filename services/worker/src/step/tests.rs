@@ -11,7 +11,9 @@ use store::{Counts, DatabaseUrl};
 use uuid::Uuid;
 
 use super::*;
-use crate::{Args, now};
+use upkeep::now;
+
+use crate::Args;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NEVER: Duration = Duration::from_hours(1);

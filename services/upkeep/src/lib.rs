@@ -1,0 +1,100 @@
+//! What gateways and workers alike do for their servers besides their work: bring the schema up
+//! to date, look whether the servers are well, keep house.
+//!
+//! It guarantees that no process waits for a server to start, that readiness says what was
+//! last seen, and that nothing here holds up a drain: every task is cut off by the shutdown
+//! wherever it is.
+
+use std::time::Duration;
+
+use broker::Broker;
+use event::Timestamp;
+use lifecycle::{Backoff, CancellationToken, Process, Ticks, backoff, clock, seldom};
+use store::Store;
+
+/// How often the queue and the store are asked whether they are well, so how long a process
+/// may be ready without being able to do anything.
+const CHECK: Duration = Duration::from_secs(2);
+
+/// How often old identities and deleted topics are looked for.
+const HOUSEKEEPING: Duration = Duration::from_mins(1);
+
+/// Brings the schema up to date, trying on until that succeeds; what it returns is cancelled
+/// then.
+pub fn migrate(process: &Process, store: &Store) -> CancellationToken {
+    let (store, migrated) = (store.clone(), CancellationToken::new());
+    let (shutdown, done) = (process.shutdown.clone(), migrated.clone());
+    process.spawn_until_shutdown("migrate", async move {
+        let mut backoff = Backoff::new(CHECK / 10, CHECK, backoff::seed());
+        while let Err(error) = store.migrate().await {
+            seldom!(warn, %error, "can't migrate the store yet, trying on");
+            backoff.pause(&shutdown).await;
+        }
+        tracing::info!("the schema is up to date");
+        done.cancel();
+        // A task that ends before the process is a failure.
+        shutdown.cancelled().await;
+    });
+    migrated
+}
+
+/// Has the readiness say whether the queue is well.
+pub fn check_queue(process: &Process, broker: &Broker) {
+    let (broker, readiness) = (broker.clone(), process.readiness.clone());
+    let mut ticks = Ticks::every(CHECK, &process.shutdown);
+    process.spawn_until_shutdown("check queue", async move {
+        while ticks.next().await {
+            let checked = broker.check().await;
+            readiness.set("queue", checked.map_err(|error| error.to_string()));
+        }
+    });
+}
+
+/// Has the readiness say whether the store is well.
+pub fn check_store(process: &Process, store: &Store, migrated: &CancellationToken) {
+    let (store, readiness) = (store.clone(), process.readiness.clone());
+    let (migrated, shutdown) = (migrated.clone(), process.shutdown.clone());
+    readiness.set("store", Err("the schema is not up to date yet".into()));
+    process.spawn_until_shutdown("check store", async move {
+        migrated.cancelled().await;
+        let mut ticks = Ticks::every(CHECK, &shutdown);
+        while ticks.next().await {
+            let checked = store.check().await;
+            readiness.set("store", checked.map_err(|error| error.to_string()));
+        }
+    });
+}
+
+/// Keeps house in the store, which one process of an installation has to do; with several, one
+/// finds that the other has.
+pub fn housekeep(process: &Process, store: &Store, migrated: &CancellationToken) {
+    let (store, migrated) = (store.clone(), migrated.clone());
+    let shutdown = process.shutdown.clone();
+    process.spawn_until_shutdown("housekeep", async move {
+        migrated.cancelled().await;
+        let mut ticks = Ticks::every(HOUSEKEEPING, &shutdown);
+        while ticks.next().await {
+            keep_house(&store).await;
+        }
+    });
+}
+
+/// A step after another, until there is no more to do.
+async fn keep_house(store: &Store) {
+    loop {
+        match store.housekeep(now()).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "can't keep house in the store; it is tried again");
+                return;
+            }
+        }
+    }
+}
+
+/// The time, as events have it.
+pub fn now() -> Timestamp {
+    // A clock outside the years 1 to 9999 is wrong by more than can be told from here.
+    Timestamp::from_jiff(clock::now()).unwrap_or(Timestamp::MAX)
+}
