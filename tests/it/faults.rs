@@ -142,3 +142,22 @@ async fn an_entry_of_a_later_release_waits_for_a_worker_that_knows_it() {
         (&json!(1), &json!(0))
     );
 }
+
+#[tokio::test]
+async fn a_database_that_was_put_back_beneath_a_worker_gets_its_topics_again() {
+    let sekali = Sekali::full(1).await;
+    sekali.publish(&event("made-since", "1")).await.ok();
+    sekali.settled().await;
+    // An older copy: the same epoch, and nothing that was made since.
+    let older = "TRUNCATE events, topics, counters, batches RESTART IDENTITY";
+    servers::execute(sekali.database(), older).await;
+    // Another topic takes the number that the worker remembers.
+    let other = "INSERT INTO topics (name) VALUES ('another')";
+    servers::execute(sekali.database(), other).await;
+    for id in ["1", "2"] {
+        sekali.publish(&event("made-since", id)).await.ok();
+    }
+    assert_eq!(counts(&sekali.settled().await), [2, 2, 0, 0, 0]);
+    assert_eq!(sekali.events("?topic=made-since").await.len(), 2);
+    assert_eq!(sekali.events("?topic=another").await.len(), 0);
+}

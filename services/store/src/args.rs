@@ -21,7 +21,8 @@ pub struct Args {
 
     /// For how many days the identities of recorded batches are kept. A batch that a
     /// stopped worker or a restored Redis brings back later than this is counted again
-    /// (its events are still stored once); each day costs about 100 bytes a batch.
+    /// (its events are still stored once); a day costs 140 to 240 bytes
+    /// for each batch of it.
     #[arg(long, env = "KEEP_IDENTITIES_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub keep_identities_days: u32,
 

@@ -49,7 +49,7 @@ struct How<'s> {
 /// Why a transaction was rolled back on purpose.
 enum Attempt<T> {
     Done(T),
-    /// A topic was deleted since its number was read.
+    /// A topic is gone since its number was read.
     StaleTopics,
     /// There is poison among the rows.
     Poison,
@@ -130,7 +130,7 @@ impl Postgres {
         epoch: i64,
         How { now, care, .. }: How<'_>,
     ) -> Result<Attempt<Judgement<'a>>, StoreError> {
-        if current_epoch(connection).await? != epoch {
+        if current_epoch(connection, ids).await? != Some(epoch) {
             return Ok(Attempt::StaleTopics);
         }
         let new = insert_identities(connection, arrivals, now).await?;
@@ -169,10 +169,25 @@ impl Postgres {
 pub(super) const BEGIN_LOCKED: &str = "BEGIN; SELECT pg_advisory_xact_lock_shared(126879430437993)";
 const _: () = assert!(topics::TOPICS_LOCK == 126_879_430_437_993);
 
-async fn current_epoch(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("SELECT epoch FROM topics_epoch")
-        .fetch_one(connection)
-        .await?)
+/// The epoch, if each number is still that of its topic. Of a database that was put back from
+/// an older copy while this process ran, or of a standby that was behind, the epoch may be the
+/// one that is remembered, and topics that were made since are not there.
+async fn current_epoch(
+    connection: &mut PgConnection,
+    ids: &TopicIds,
+) -> Result<Option<i64>, StoreError> {
+    let known = || ids.iter().filter_map(|(name, id)| Some((name, (*id)?)));
+    let epoch = sqlx::query_scalar(
+        "SELECT epoch FROM topics_epoch WHERE NOT EXISTS (
+             SELECT FROM unnest($1::int4[], $2::text[]) AS known (id, name)
+             WHERE NOT EXISTS (
+                 SELECT FROM topics WHERE topics.id = known.id AND topics.name = known.name))",
+    )
+    .bind(known().map(|(_, id)| id).bind_iter())
+    .bind(known().map(|(name, _)| name.as_str()).bind_iter())
+    .fetch_optional(connection)
+    .await?;
+    Ok(epoch)
 }
 
 /// Which of the batches are new. Of two with one identity only the first is.

@@ -1,9 +1,9 @@
 //! How topics become numbers, and how they go away.
 //!
 //! A number is given in a committed transaction of its own and never used twice.
-//! Recording holds [`TOPICS_LOCK`] shared and compares the epoch; deleting a topic takes
-//! it exclusively and raises the epoch, so no row is ever written under a number that is
-//! gone.
+//! Recording holds [`TOPICS_LOCK`] shared and compares the epoch and the numbers; deleting a
+//! topic takes it exclusively and raises the epoch, so no row is ever written under a number
+//! that is gone.
 
 use std::collections::HashMap;
 
