@@ -68,6 +68,20 @@ const REFUSED: &[(&[&str], &str)] = &[
         ],
         "say in networkPolicy.metricsFrom where Prometheus is",
     ),
+    (
+        &["tracing.endpoint=collector:4318"],
+        "it has to be an address such as http://collector:4318",
+    ),
+    (
+        &["tracing.endpoint=http://user:secret@collector:4318"],
+        "goes into tracing.headers",
+    ),
+    (
+        &["tracing.protocol=http/json"],
+        "value must be one of 'http/protobuf', 'grpc'",
+    ),
+    (&["tracing.sampleRatio=10"], "maximum: got 10, want 1"),
+    (&["tracing.sampleRatio=1.5"], "does not match pattern"),
     (&["redis.maxmemory=1Mi"], "less than 16Mi holds no queue"),
     (&["redis.maxmemory=300Mi"], "at least twice redis.maxmemory"),
     (

@@ -8,6 +8,7 @@ change, rather than found out by a pod.
 {{- include "sekali.checks.sizes" . -}}
 {{- include "sekali.checks.drain" . -}}
 {{- include "sekali.checks.metrics" . -}}
+{{- include "sekali.checks.tracing" . -}}
 {{- end }}
 
 {{- define "sekali.checks.servers" -}}
@@ -117,6 +118,14 @@ change, rather than found out by a pod.
 {{- end -}}
 {{- if and .serviceMonitor.enabled $.Values.networkPolicy.enabled $.Values.networkPolicy.publishFrom (not $.Values.networkPolicy.metricsFrom) -}}
 {{- fail "metrics.serviceMonitor.enabled has gateways scraped by the port that networkPolicy.publishFrom closes: say in networkPolicy.metricsFrom where Prometheus is (it could publish too), or use metrics.podMonitor" -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sekali.checks.tracing" -}}
+{{- with .Values.tracing.endpoint -}}
+{{- if not (regexMatch "^https?://([^]/:@?#\\s[]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?(/[^?#\\s]*)?$" .) -}}
+{{- fail (printf "tracing.endpoint is %q: it has to be an address such as http://collector:4318; what the collector asks for goes into tracing.headers" .) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

@@ -45,7 +45,7 @@ spec:
   {{- end }}
 {{- end }}
 
-{{- /* Egress of gateways and workers: names, Redis, PostgreSQL. */}}
+{{- /* Egress of gateways and workers: names, Redis, PostgreSQL, a collector of traces. */}}
 {{- define "sekali.serverEgress" -}}
 {{- include "sekali.dnsEgress" . }}
 {{- if .Values.redis.enabled }}
@@ -73,6 +73,9 @@ spec:
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+{{- with include "sekali.tracing.egress" . }}
+{{ . }}
 {{- end }}
 {{- with .Values.networkPolicy.extraEgress }}
 {{ toYaml . }}

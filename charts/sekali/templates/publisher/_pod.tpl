@@ -28,6 +28,10 @@ containers:
       - --api-key-file=/run/secrets/api-key/key
       {{- end }}
     {{- end }}
+    {{- with include "sekali.tracing.env" .root }}
+    env:
+      {{- . | nindent 6 }}
+    {{- end }}
     terminationMessagePolicy: File
     resources:
       {{- toYaml .values.resources | nindent 6 }}
