@@ -73,6 +73,15 @@ pub(crate) fn kubectl(arguments: &[&str]) -> String {
     run("kubectl", arguments, None).unwrap()
 }
 
+/// The objects of a manifest. The cluster is not asked, so it need not know their kinds.
+pub(crate) fn objects(manifest: &str) -> Vec<Value> {
+    let read = ["annotate", "--local", "--filename=-", "--output=json"];
+    let arguments = [&read[..], &["sekali.dev/e2e=read"]].concat();
+    let text = run("kubectl", &arguments, Some(manifest)).unwrap();
+    let objects = serde_json::Deserializer::from_str(&text).into_iter();
+    objects.map(Result::unwrap).collect()
+}
+
 /// Waits until a condition holds; a test that waits for too long fails and says for what.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

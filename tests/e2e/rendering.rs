@@ -1,6 +1,8 @@
 //! What the chart renders is what the API server knows, whatever is switched on or off.
 
-use crate::cluster::{Namespace, helm, kubectl};
+use serde_json::{Value, json};
+
+use crate::cluster::{Namespace, ROOT, helm, kubectl, objects};
 
 /// Every switch, away from its default, and what goes with it.
 const SWITCHES: &[&[&str]] = &[
@@ -32,6 +34,18 @@ const SWITCHES: &[&[&str]] = &[
         "metrics.scrapeAnnotations=true",
         "metrics.dashboards.enabled=true",
         "metrics.dashboards.labels.a=b",
+    ],
+    &[
+        "publisher.enabled=true",
+        "tracing.endpoint=http://collector.observability:4318",
+    ],
+    &[
+        "publisher.enabled=true",
+        "tracing.endpoint=https://collector",
+        "tracing.protocol=grpc",
+        "tracing.sampleRatio=0.1",
+        "tracing.headers.existingSecret=s",
+        "tracing.to[0].namespaceSelector.matchLabels.a=b",
     ],
     &["publisher.enabled=true"],
     &[
@@ -163,5 +177,146 @@ fn the_manifests_without_helm_are_what_the_api_server_knows() {
         namespace
             .apply(&manifest, &["--dry-run=server", "--validate=strict"])
             .unwrap_or_else(|error| panic!("{directory}: {error}"));
+    }
+}
+
+/// The objects that a rendering with these settings has, each as its kind and name.
+fn rendered(settings: &[&str]) -> Vec<(String, Value)> {
+    let flags = settings.iter().map(|setting| format!("--set={setting}"));
+    let flags: Vec<_> = flags.collect();
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let chart = ["template", "sekali", "charts/sekali"];
+    let manifest = helm(&[&chart, &*flags].concat()).unwrap();
+    let named = |object: Value| {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let name = text(&object["metadata"]["name"]);
+        (format!("{} {name}", text(&object["kind"])), object)
+    };
+    objects(&manifest).into_iter().map(named).collect()
+}
+
+fn object<'a>(rendered: &'a [(String, Value)], name: &str) -> &'a Value {
+    let found = rendered.iter().find(|(one, _)| one == name);
+    &found.unwrap_or_else(|| panic!("there is no {name}")).1
+}
+
+// Not every cluster knows their kinds, so no API server reads them here.
+#[test]
+fn monitors_find_the_pods_and_the_rule_is_the_file_as_it_is() {
+    let both = rendered(&[
+        "metrics.podMonitor.enabled=true",
+        "metrics.podMonitor.interval=15s",
+        "metrics.podMonitor.labels.release=prometheus",
+        "metrics.serviceMonitor.enabled=true",
+        "metrics.prometheusRule.enabled=true",
+        "metrics.prometheusRule.labels.release=prometheus",
+    ]);
+    let monitor = object(&both, "PodMonitor sekali");
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    let endpoint = json!({"port": "admin", "path": "/metrics", "interval": "15s"});
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"], json!([endpoint]));
+    // What the Service's monitor finds is not found twice.
+    assert_eq!(components(monitor), json!(["worker", "operator"]));
+    let alone = rendered(&["metrics.podMonitor.enabled=true"]);
+    let alone = object(&alone, "PodMonitor sekali");
+    assert_eq!(
+        components(alone),
+        json!(["aggregator", "worker", "operator"])
+    );
+    for component in ["aggregator", "worker", "operator"] {
+        let deployment = object(&both, &format!("Deployment sekali-{component}"));
+        let pod = &deployment["spec"]["template"];
+        selects(&monitor["spec"]["selector"], &pod["metadata"]["labels"]);
+        has_port(&pod["spec"]["containers"][0]["ports"], "admin");
+    }
+
+    let monitor = object(&both, "ServiceMonitor sekali-aggregator");
+    let endpoint = json!({"port": "http", "path": "/metrics"});
+    assert_eq!(monitor["spec"]["endpoints"], json!([endpoint]));
+    let service = object(&both, "Service sekali");
+    selects(&monitor["spec"]["selector"], &service["metadata"]["labels"]);
+    has_port(&service["spec"]["ports"], "http");
+
+    let rule = object(&both, "PrometheusRule sekali");
+    assert_eq!(rule["metadata"]["labels"]["release"], "prometheus");
+    let file = std::fs::read_to_string(format!("{ROOT}/charts/sekali/rules/sekali.yaml")).unwrap();
+    let file = format!("apiVersion: v1\nkind: Any\nmetadata: {{name: any}}\n{file}");
+    assert_eq!(rule["spec"]["groups"], objects(&file)[0]["groups"]);
+}
+
+fn components(monitor: &Value) -> Value {
+    let expression = &monitor["spec"]["selector"]["matchExpressions"][0];
+    assert_eq!(expression["key"], "app.kubernetes.io/component");
+    assert_eq!(expression["operator"], "In");
+    expression["values"].clone()
+}
+
+fn selects(selector: &Value, labels: &Value) {
+    let wanted = selector["matchLabels"].as_object().unwrap();
+    assert!(!wanted.is_empty());
+    for (name, value) in wanted {
+        assert_eq!(&labels[name], value, "{name}");
+    }
+}
+
+fn has_port(ports: &Value, name: &str) {
+    let mut ports = ports.as_array().unwrap().iter();
+    assert!(ports.any(|port| port["name"] == name), "{name}");
+}
+
+#[test]
+fn all_that_make_spans_are_told_of_the_collector_and_may_reach_it() {
+    let rendered = rendered(&[
+        "publisher.enabled=true",
+        "tracing.endpoint=http://collector:4318",
+        "tracing.sampleRatio=0",
+        "tracing.headers.existingSecret=collector",
+        "tracing.to[0].podSelector.matchLabels.app=collector",
+    ]);
+    let headers = json!({"secretKeyRef": {"name": "collector", "key": "headers"}});
+    let told = [
+        json!({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}),
+        json!({"name": "OTEL_EXPORTER_OTLP_PROTOCOL", "value": "http/protobuf"}),
+        json!({"name": "OTEL_TRACES_SAMPLER", "value": "parentbased_traceidratio"}),
+        json!({"name": "OTEL_TRACES_SAMPLER_ARG", "value": "0"}),
+        json!({"name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": headers}),
+    ];
+    let is_told = |pod: &Value| {
+        let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        told.iter().all(|variable| env.contains(variable))
+    };
+    // A Job's name ends with a hash of what it is to do.
+    for start in [
+        "Deployment sekali-aggregator",
+        "Deployment sekali-worker",
+        "Job sekali-publisher-",
+    ] {
+        let found = rendered.iter().find(|(name, _)| name.starts_with(start));
+        assert!(is_told(&found.unwrap().1["spec"]["template"]), "{start}");
+    }
+    // The operator makes none, and has the publishers of its runs make some.
+    let operator = object(&rendered, "Deployment sekali-operator");
+    assert!(!is_told(&operator["spec"]["template"]));
+    let config = object(&rendered, "ConfigMap sekali-operator");
+    let template = config["data"]["publisher.yaml"].as_str().unwrap();
+    let pod = objects(&format!("apiVersion: v1\nkind: Pod\n{template}"));
+    assert!(is_told(&pod[0]), "{template}");
+
+    let way = json!({
+        "to": [{"podSelector": {"matchLabels": {"app": "collector"}}}],
+        "ports": [{"port": 4318, "protocol": "TCP"}],
+    });
+    for (component, reaches) in [
+        ("aggregator", true),
+        ("worker", true),
+        ("publisher", true),
+        ("operator", false),
+        ("redis", false),
+        ("postgresql", false),
+    ] {
+        let policy = object(&rendered, &format!("NetworkPolicy sekali-{component}"));
+        let ways = policy["spec"]["egress"].as_array();
+        let found = ways.is_some_and(|ways| ways.contains(&way));
+        assert_eq!(found, reaches, "{component}");
     }
 }
