@@ -16,6 +16,7 @@ mod install;
 mod keeping;
 mod keys;
 mod load;
+mod monitoring;
 mod nodes;
 mod operator;
 mod policies;
