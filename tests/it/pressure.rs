@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::Sekali;
+use tests::{Sekali, until};
 
 use crate::path::event;
 use crate::promise::counts;
@@ -42,6 +42,14 @@ async fn a_full_queue_refuses_at_once_keeps_nothing_of_it_and_a_worker_empties_i
     assert_eq!(refused.json()["type"], "urn:sekali:queue-full");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(sekali.get("/readyz").await.status, 200, "it is not broken");
+
+    until("the log says so", async || {
+        sekali
+            .gateway(0)
+            .log()
+            .contains("the queue is full; senders")
+    })
+    .await;
 
     let counted = |sekali: &mut Sekali| -> (u64, u64) {
         let entries = ask(sekali, &["XLEN", "sekali:{0}:events"]);

@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
+use lifecycle::Program;
+
 fn main() -> ExitCode {
     let args: aggregator::Args = lifecycle::parse();
     let process = args.process.clone();
-    lifecycle::service("sekali-aggregator", &process, async |process| {
+    let program = Program::traced("sekali-aggregator");
+    lifecycle::service(program, &process, async |process| {
         aggregator::start(&process, args)
     })
 }

@@ -199,8 +199,7 @@ async fn append(broker: Broker, metrics: Arc<Metrics>, jobs: Vec<Append>) {
     metrics.appended(&entries, begun.elapsed());
     let answer = result.map_err(|error| {
         match &error {
-            // Senders are told; a full queue is not news to them or to the alarms on it.
-            AppendError::Full => tracing::debug!("the queue is full"),
+            AppendError::Full => seldom!(warn, "the queue is full; senders are told to come again"),
             AppendError::Unavailable(_) => {
                 seldom!(warn, %error, "can't append to the queue; senders are told to come again");
             }

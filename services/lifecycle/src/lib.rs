@@ -32,7 +32,7 @@ pub mod trace;
 
 pub use args::{AdminArgs, Args, ConfigError, Secret, parse, with_password};
 pub use backoff::Backoff;
-pub use process::{Process, job, service};
+pub use process::{Process, Program, job, service};
 pub use readiness::Readiness;
 pub use tasks::Tasks;
 pub use ticks::Ticks;

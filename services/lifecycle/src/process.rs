@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::ExitCode;
 
+use opentelemetry_sdk::trace::SdkTracer;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -102,24 +103,49 @@ impl Process {
     }
 }
 
+/// A program, by its name and whether it can tell of itself in traces.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    name: &'static str,
+    tracer: fn(&'static str) -> Result<Option<SdkTracer>, ConfigError>,
+}
+
+impl Program {
+    /// One that makes spans, and exports them if the environment says where to.
+    pub const fn traced(name: &'static str) -> Self {
+        Self {
+            name,
+            tracer: export::tracer,
+        }
+    }
+
+    /// One that makes none. What would export them is then no part of it: some 2 MB.
+    pub const fn untraced(name: &'static str) -> Self {
+        Self {
+            name,
+            tracer: |_| Ok(None),
+        }
+    }
+}
+
 /// Runs a service: `start` builds it, binds its ports, spawns its tasks and returns; the
 /// process is ready from then on and serves until a signal or a failure.
 pub fn service(
-    name: &'static str,
+    program: Program,
     args: &Args,
     start: impl AsyncFnOnce(Process) -> anyhow::Result<()>,
 ) -> ExitCode {
-    run(name, args, |process| serve(process, start))
+    run(program, args, |process| serve(process, start))
 }
 
 /// Runs a job: the process ends with the status that `work` returns, once its tasks have
 /// ended too. After a signal `work` has until the drain's deadline to return.
 pub fn job(
-    name: &'static str,
+    program: Program,
     args: &Args,
     work: impl AsyncFnOnce(Process) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
-    run(name, args, async |process: Process| {
+    run(program, args, async |process: Process| {
         process.readiness.started();
         work(process).await
     })
@@ -142,11 +168,11 @@ async fn serve(
 }
 
 fn run(
-    name: &'static str,
+    program: Program,
     args: &Args,
     work: impl AsyncFnOnce(Process) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
-    match try_run(name, args, work) {
+    match try_run(program, args, work) {
         Ok(status) => status,
         Err(error) if error.chain().any(<dyn Error>::is::<ConfigError>) => {
             args::complain(&format_args!("{error:#}"));
@@ -160,23 +186,23 @@ fn run(
 }
 
 fn try_run(
-    name: &'static str,
+    program: Program,
     args: &Args,
     work: impl AsyncFnOnce(Process) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let drain = args.drain()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_name(name)
+        .thread_name(program.name)
         .build()?;
     {
         let _within = runtime.enter();
-        telemetry::init(name, args.log_format)?;
+        telemetry::init((program.tracer)(program.name)?, args.log_format)?;
     }
     let result = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let process = Process::new(name)?;
-        tracing::info!(%name, version = VERSION, "starting");
+        let process = Process::new(program.name)?;
+        tracing::info!(name = program.name, version = VERSION, "starting");
         let work = work(process.clone());
         supervise(&process, drain, async || signals.next().await, work).await
     });

@@ -4,6 +4,7 @@
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
+use opentelemetry_sdk::trace::SdkTracer;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Targets;
@@ -12,7 +13,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::args::{ConfigError, LogFormat};
-use crate::trace::export;
 
 /// What is logged by default. What sqlx's pool says of a connection that can't be had, its
 /// caller is told too, and says once; the pool would say it at every attempt, as an error.
@@ -22,11 +22,11 @@ const DEFAULT: &str = "info,sqlx_core=off";
 /// of which the exporter's would beget others.
 const TRACED: [&str; 5] = ["aggregator", "broker", "publisher", "store", "worker"];
 
-/// Begins to log, as `RUST_LOG` says, by default from `info` on, and to export spans, if the
-/// environment says where to. Panics are logged too, as one event each, or a collector would
-/// find their lines in no event at all. Must be called within a runtime.
-pub fn init(process: &'static str, format: LogFormat) -> Result<(), ConfigError> {
-    let spans = export::tracer(process)?.map(|tracer| {
+/// Begins to log, as `RUST_LOG` says, by default from `info` on, and to make spans, if they go
+/// anywhere. Panics are logged too, as one event each, or a collector would find their lines in
+/// no event at all.
+pub(crate) fn init(tracer: Option<SdkTracer>, format: LogFormat) -> Result<(), ConfigError> {
+    let spans = tracer.map(|tracer| {
         tracing_opentelemetry::layer()
             .with_tracer(tracer)
             .with_location(false)

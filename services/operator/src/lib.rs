@@ -36,20 +36,21 @@ use std::process::ExitCode;
 
 pub use args::Args;
 use args::Command;
+use lifecycle::Program;
 
 /// Does what it is told, and says how that ended.
 pub fn run(args: Args) -> ExitCode {
     let Args { command, process } = args;
-    let name = "sekali-operator";
+    let program = Program::untraced("sekali-operator");
     match command {
-        Command::Serve(args) => lifecycle::service(name, &process, async |process| {
+        Command::Serve(args) => lifecycle::service(program, &process, async |process| {
             serve::start(&process, args).await
         }),
-        Command::Crds => lifecycle::job(name, &process, async |_| errand::print_crds()),
-        Command::Await(args) => lifecycle::job(name, &process, async |process| {
+        Command::Crds => lifecycle::job(program, &process, async |_| errand::print_crds()),
+        Command::Await(args) => lifecycle::job(program, &process, async |process| {
             errand::wait(&process, args).await
         }),
-        Command::Retire(args) => lifecycle::job(name, &process, async |process| {
+        Command::Retire(args) => lifecycle::job(program, &process, async |process| {
             errand::retire(&process, args).await
         }),
     }

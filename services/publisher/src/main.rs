@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
+use lifecycle::Program;
+
 fn main() -> ExitCode {
     let args: publisher::Args = lifecycle::parse();
     let process = args.process.clone();
-    lifecycle::job("sekali-publisher", &process, async |process| {
+    let program = Program::traced("sekali-publisher");
+    lifecycle::job(program, &process, async |process| {
         publisher::run(process, args).await
     })
 }

@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
+use lifecycle::Program;
+
 fn main() -> ExitCode {
     let args: worker::Args = lifecycle::parse();
     let process = args.process.clone();
-    lifecycle::service("sekali-worker", &process, async |process| {
+    let program = Program::traced("sekali-worker");
+    lifecycle::service(program, &process, async |process| {
         worker::start(&process, args)
     })
 }
