@@ -103,11 +103,11 @@ async fn what_a_sender_says_of_its_trace_is_honoured() {
     assert_eq!(ask("/topics", "00").await.status, 200);
     assert_eq!(ask("/readyz", "01").await.status, 200);
     assert_eq!(ask("/stats", "01").await.status, 200);
+    // Of the sender's trace: the start asked for the same, in traces of its own.
     until("it is received", async || {
-        receiver
-            .spans()
-            .iter()
-            .any(|span| span.name == "GET /stats")
+        let spans = receiver.spans();
+        let mut of_sender = spans.iter().filter(|span| span.trace == TRACE);
+        of_sender.any(|span| span.name == "GET /stats")
     })
     .await;
     let spans = receiver.spans();
