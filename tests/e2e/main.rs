@@ -23,6 +23,7 @@ mod policies;
 mod release;
 mod rendering;
 mod rollout;
+mod run;
 mod runbooks;
 mod scaling;
 mod secrets;

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tests::{Program, Sekali, until};
+use tests::{Program, Sekali, metrics, until};
 
 use crate::path::event;
 
@@ -124,6 +124,10 @@ async fn what_can_never_be_stored_is_listed_replayed_and_dropped() {
     let _: () = entries.query(&mut client).unwrap();
     let stats = sekali.settled().await;
     assert_eq!(counts(&stats), [3, 1, 0, 0, 2]);
+    let told = sekali.worker_metrics(0).await;
+    let buried = "outcome=\"buried\"";
+    let buried = metrics::sum(&told, "sekali_store_recorded_events_total", buried);
+    assert_eq!(buried, Some(2), "{told}");
     let letters = sekali.get("/dead-letters").await.ok();
     let letter = &letters[0];
     assert_eq!(

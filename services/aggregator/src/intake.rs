@@ -36,7 +36,7 @@ const APPEND: Limits = Limits {
 };
 
 /// Transactions, closed at 5,000 events: past that PostgreSQL gets slower (see
-/// `docs/performance.md`).
+/// `docs/architecture.md`).
 fn record_limits(store: &Store) -> Limits {
     Limits {
         in_flight: store.writers(),

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{Conflict, DeadLetter, Outcome, Replayed};
+use upkeep::now;
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
@@ -17,7 +18,6 @@ use crate::events::EventView;
 use crate::gateway::Gateway;
 use crate::publish::json;
 use crate::query::Query;
-use upkeep::now;
 
 const PARAMETERS: &[&str] = &["topic", "limit", "cursor"];
 

@@ -1,5 +1,8 @@
 //! What a gateway counts. What is stored is in the books, which every gateway tells alike.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -8,9 +11,6 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     exponential_buckets,
 };
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use tracing::Instrument as _;
 
 use crate::error::ApiError;

@@ -7,13 +7,13 @@ use event::Topic;
 use http::{StatusCode, Uri};
 use serde::Serialize;
 use store::TopicBooks;
+use upkeep::now;
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::Gateway;
 use crate::publish::json;
 use crate::query::Query;
-use upkeep::now;
 
 /// The books and the queue, in total. Every gateway tells the same.
 #[derive(Debug, Serialize, ToSchema)]

@@ -13,7 +13,6 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
 use store::{Counts, Store, TopicBooks};
-
 use upkeep::now;
 
 /// How old what is told may be. Prometheus scrapes every 15 to 60 s.

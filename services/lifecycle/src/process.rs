@@ -8,7 +8,8 @@
 //! The drain, in order: readiness goes off, and connections close with their next answer;
 //! a pause, so that whoever routes to this process notices; the shutdown token is
 //! cancelled, upon which intake stops and tasks finish what is in flight; tasks are
-//! joined; last of all the admin port closes, and what traces are left is sent. One deadline is over all of it.
+//! joined; last of all the admin port closes, and what is left of traces is sent. One deadline
+//! is over all of it.
 
 use std::error::Error;
 use std::net::SocketAddr;

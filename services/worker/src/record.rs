@@ -6,10 +6,10 @@ use event::Batch;
 use lifecycle::CancellationToken;
 use store::{Recorded, Store, StoreError};
 use tracing::Span;
+use upkeep::now;
 
 use crate::metrics::Metrics;
 use crate::trouble::Trouble;
-use upkeep::now;
 
 /// How long a drain waits for the answer of a store that gives none. Cut off, the commit may
 /// still happen; the entries come again, and the batches are known by then.

@@ -18,12 +18,11 @@ use proptest::prelude::*;
 use store::DatabaseUrl;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
+use upkeep::now;
 use uuid::Uuid;
 
 use super::tests::{batch_of, empty};
 use super::*;
-use upkeep::now;
-
 use crate::Args;
 
 /// What happens.

@@ -8,11 +8,10 @@ use broker::{BrokerUrl, Outgoing};
 use clap::Parser as _;
 use event::{BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp, Topic};
 use store::{Counts, DatabaseUrl};
+use upkeep::now;
 use uuid::Uuid;
 
 use super::*;
-use upkeep::now;
-
 use crate::Args;
 
 const PATIENCE: Duration = Duration::from_secs(20);
