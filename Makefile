@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := menu
 MAKEFLAGS += --no-print-directory
 
+# So that the programs and the tests share what is compiled: see tests/Cargo.toml.
+AS_TESTS := --features tests/as-tests
+
 .PHONY: menu run up test chaos api-fuzz bench recovery bench-telemetry fuzz check fmt lint rules dashboards crds openapi image kind-up kind-down e2e e2e-full manifests
 
 menu:
@@ -16,12 +19,12 @@ up: ## The same with Redis, PostgreSQL, one aggregator and two workers
 
 test: ## Every test, against real Redis and PostgreSQL (one: see CONTRIBUTING.md)
 	@scripts/servers need redis postgres
-	cargo build --workspace --bins
+	cargo build --workspace --bins $(AS_TESTS)
 	cargo test --workspace
 
 chaos: ## Random faults under load, a run a seed (SEEDS=10; SEED=... repeats one; JOBS=2 at once)
 	@scripts/servers need redis postgres
-	cargo run --bin chaos
+	cargo run --bin chaos $(AS_TESTS)
 
 api-fuzz: ## Whatever the OpenAPI document allows, asked of a gateway (EXAMPLES=50)
 	@scripts/api-fuzz
@@ -64,7 +67,7 @@ openapi: ## Write docs/openapi.json from the code
 dashboards: ## Ask a Prometheus that has scraped a run with faults all that Grafana would
 	@scripts/servers need jq prometheus redis postgres
 	@scripts/dashboards
-	cargo build --workspace --bins
+	cargo build --workspace --bins $(AS_TESTS)
 	cargo test --workspace --test it -- --include-ignored dashboards::
 
 image: ## The container image sekali:VERSION, with Docker or buildah (IMAGE=..., RUNTIME=...)

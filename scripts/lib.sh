@@ -18,6 +18,10 @@ die() {
     exit 1
 }
 
+# So that the programs and the tests share what is compiled: see tests/Cargo.toml.
+# shellcheck disable=SC2034 # those that source this use it
+readonly AS_TESTS=(--features tests/as-tests)
+
 # --- What is on this machine
 
 # The path of a program: in PATH, or where packages put what comes in several versions.
@@ -50,10 +54,25 @@ free_port() {
     printf '%s\n' "$port"
 }
 
-# Builds the programs as they are shipped, and sets `binaries` to where they are.
-build() {
+# What is shipped.
+readonly PROGRAMS=(aggregator worker publisher operator)
+
+# Builds programs as they are shipped, by default all of them, and sets `binaries` to where
+# they are. Whichever they are, it is with the workspace's features, so that nothing is
+# compiled again for the others.
+build() { # [PROGRAM...]
+    local program flags=()
+    # A test has built them.
+    if [ -n "${BINARIES:-}" ]; then
+        binaries=$BINARIES
+        return
+    fi
+    [ $# -gt 0 ] || set -- "${PROGRAMS[@]}"
+    for program; do
+        flags+=(--bin "sekali-$program")
+    done
     say 'building (the first time this takes some minutes)'
-    cargo build --release --workspace --exclude tests --bins
+    cargo build --release --workspace --exclude tests "${flags[@]}"
     binaries=$(cargo metadata --format-version 1 --no-deps |
         sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release
 }
@@ -70,11 +89,8 @@ assemble() {
     assembled=$binaries/image
     rm -rf "$assembled"
     mkdir "$assembled"
-    for program in "$binaries"/sekali-*; do
-        case $program in
-            *.d) ;;
-            *) strip -o "$assembled/${program##*/}" "$program" ;;
-        esac
+    for program in "${PROGRAMS[@]}"; do
+        strip -o "$assembled/sekali-$program" "$binaries/sekali-$program"
     done
 }
 

@@ -251,7 +251,7 @@ pub fn binaries() -> PathBuf {
         .get_or_init(|| {
             build(
                 &["sekali-aggregator", "sekali-worker", "sekali-publisher"],
-                &[],
+                "",
             )
         })
         .clone()
@@ -263,16 +263,15 @@ fn doomed_binaries() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            let features = "aggregator/crash-points,worker/crash-points";
             build(
                 &["sekali-aggregator-doomed", "sekali-worker-doomed"],
-                &["--features", features],
+                "aggregator/crash-points,worker/crash-points",
             )
         })
         .clone()
 }
 
-fn build(programs: &[&str], flags: &[&str]) -> PathBuf {
+fn build(programs: &[&str], features: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let deps = here.parent().unwrap();
     let directory = if deps.ends_with("deps") {
@@ -289,7 +288,7 @@ fn build(programs: &[&str], flags: &[&str]) -> PathBuf {
             build.env_remove(&name);
         }
     }
-    build.args(["build", "--quiet"]).args(flags);
+    build.args(["build", "--quiet", "--features", features]);
     for program in programs {
         build.args(["--bin", program]);
     }
@@ -297,6 +296,8 @@ fn build(programs: &[&str], flags: &[&str]) -> PathBuf {
     build.arg("--target-dir").arg(directory.parent().unwrap());
     if directory.ends_with("release") {
         build.arg("--release");
+    } else {
+        build.args(["--features", "tests/as-tests"]);
     }
     assert!(build.status().unwrap().success(), "build the programs");
     directory.to_owned()
