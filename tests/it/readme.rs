@@ -1,6 +1,8 @@
 //! What the README says is so: of flags what the programs say, of examples what comes of them.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use tests::{Program, servers, until};
 
 const README: &str = include_str!("../../README.md");
 
@@ -141,7 +143,7 @@ async fn every_example_gives_what_it_says() {
     let examples = examples();
     let mut run = 0;
     for Example { command, output } in &examples {
-        // What CI runs by itself.
+        // They have tests of their own, are the tests, or take too long.
         if command.starts_with("make ") {
             continue;
         }
@@ -163,4 +165,31 @@ async fn every_example_gives_what_it_says() {
         run += 1;
     }
     assert!(run > 5, "{run}");
+}
+
+#[tokio::test]
+async fn make_run_and_make_up_serve_what_they_have_published() {
+    for script in ["run", "up"] {
+        let port = servers::free_port();
+        let path = format!("{}/../scripts/{script}", env!("CARGO_MANIFEST_DIR"));
+        let mut command = Command::new("bash");
+        command
+            // All that it says is its log.
+            .args(["-c", "exec \"$0\" >&2", &path])
+            .env("PORT", port.to_string())
+            .env("BINARIES", tests::binaries())
+            .stderr(Stdio::piped());
+        let mut program = Program::spawn(script, &mut command);
+        until("it has published and serves", async || {
+            assert!(!program.has_ended(), "{script}: {}", program.log());
+            program.log().contains("Serving")
+        })
+        .await;
+        let stats = reqwest::get(format!("http://127.0.0.1:{port}/stats")).await;
+        let stats: serde_json::Value = stats.unwrap().json().await.unwrap();
+        assert_eq!(stats["received"], 20_000, "{script}: {stats}");
+        program.signal("TERM");
+        let status = program.ended().await;
+        assert!(status.success(), "{script}: {status}: {}", program.log());
+    }
 }
