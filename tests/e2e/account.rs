@@ -9,7 +9,7 @@ use crate::release::{Forward, shared};
 
 /// Each resource (and the one name, if there is one) with its verbs, as docs/operator.md has
 /// them with their reasons.
-const MAY: &[(&str, &str)] = &[
+pub(crate) const MAY: &[(&str, &str)] = &[
     ("pipelines.sekali.dev", "create delete get list patch watch"),
     ("chaosruns.sekali.dev", "delete get list patch watch"),
     ("pipelines.sekali.dev/status", "patch"),

@@ -49,9 +49,17 @@ async fn keys_from_a_secret_are_asked_for_and_taken_up_when_they_change() {
     // It would within a minute or so; a change to the pod has the kubelet look at once.
     let pod = &release.pod_names("aggregator")[0];
     namespace.kubectl(&["annotate", "pod", pod, "e2e=looked"]);
-    until("the key may publish no more", || {
-        namespace.helm(&["test", NAME, TIMEOUT]).is_err()
-    });
+    let client = reqwest::Client::new();
+    tests::until("the key may publish no more", async || {
+        let request = client.post(forward.url("/publish")).bearer_auth(&key);
+        request
+            .body("[]")
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status() == 403)
+    })
+    .await;
+    namespace.helm(&["test", NAME, TIMEOUT]).unwrap_err();
 
     drop(forward);
     release.upgrade(&[]).unwrap();

@@ -12,6 +12,7 @@
 mod account;
 mod cluster;
 mod deletion;
+mod forbidden;
 mod install;
 mod keeping;
 mod keys;

@@ -363,3 +363,30 @@ fn a_sekali_that_loses_events_fails_and_the_run_says_how_many() {
     );
     assert_eq!(status["doubled"], 0);
 }
+
+/// The image `sekali:broken` has a worker that acknowledges before its commit.
+#[test]
+#[ignore = "it takes minutes: make e2e-full"]
+fn a_worker_that_acknowledges_too_early_is_found_out_and_the_run_says_how_many() {
+    let release = Release::install("broken", &["image.tag=broken"]);
+    let kill = json!({"target": "worker", "action": "kill", "every": "4s", "count": 5});
+    // Without resends, which could bring back what was lost; so many that a worker is never idle.
+    let spec = json!({
+        "events": 300_000, "duplicates": 0, "rate": 12_000, "batch": 500, "seed": 7,
+        "faults": [kill], "deadline": "8m",
+    });
+    let status = Run::create(&release, "broken", &spec).over();
+    assert_eq!(
+        condition(&status, "Passed"),
+        ("False", "PromiseBroken"),
+        "{status}"
+    );
+    let count = |name: &str| status[name].as_i64().unwrap();
+    assert!(count("lost") > 0, "{status}");
+    assert_eq!(
+        count("lost"),
+        count("uniqueExpected") - count("uniqueStored"),
+        "{status}"
+    );
+    assert_eq!(count("doubled"), 0, "{status}");
+}

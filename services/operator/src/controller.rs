@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::{Predicate as _, WatchStreamExt as _, predicates, reflector, watcher};
 use kube::{Resource, ResourceExt as _};
 use lifecycle::CancellationToken;
@@ -37,6 +37,11 @@ where
     let changes = predicates::generation
         .combine(predicates::annotations)
         .combine(predicates::finalizers);
+    let kind = K::kind(&());
+    let failed_watches = context
+        .metrics
+        .failures
+        .with_label_values(&[&*kind, "watch"]);
     let stream = watcher(api, watcher::Config::default().any_semantic())
         .default_backoff()
         .reflect(writer)
@@ -57,9 +62,10 @@ where
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(look, retry, context)
         .for_each(async |result| {
-            // Failed looks are logged where they are made; what is left is the watch.
-            if let Err(error) = result {
-                tracing::debug!(%error, "the controller goes on");
+            // Failed looks are logged where they are made.
+            if let Err(controller::Error::QueueError(error)) = result {
+                failed_watches.inc();
+                lifecycle::seldom!(warn, %kind, %error, "the watch failed and begins anew");
             }
         })
         .await;
