@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use sqlx::Connection as _;
-use tests::servers::{Postgres, execute};
+use tests::servers::{self, Postgres, execute};
 use tests::{Proxy, Sekali, until};
 
 use crate::path::event;
@@ -152,11 +152,7 @@ async fn a_process_that_dies_while_it_migrates_leaves_that_to_the_next() {
     let mut migrates =
         tests::Program::start("sekali-aggregator", &[&url, arguments[0], arguments[1]]);
     until("it waits in the migration", async || {
-        let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            .fetch_one(&mut outsider)
-            .await
-            .unwrap();
-        waiting > 0
+        servers::somebody_waits(&database).await
     })
     .await;
     migrates.kill();

@@ -10,7 +10,7 @@ use tests::{Program, Sekali, servers, until};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// A query of a panel or a rule, and why it may find nothing, if it may.
+/// A query of a panel or a page, and why it may find nothing, if it may.
 struct Query {
     place: String,
     text: String,
@@ -54,6 +54,32 @@ fn of_panels() -> Vec<Query> {
     queries
 }
 
+/// Every query of the runbooks, one a line.
+fn of_runbooks() -> Vec<Query> {
+    let mut queries = Vec::new();
+    for path in files("docs/runbooks", "md") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let blocks = text.split("```promql\n").skip(1);
+        let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+        queries.extend(lines.map(|line| Query {
+            place: path.display().to_string(),
+            text: line.to_owned(),
+            empty_when: Some("nothing is wrong".into()),
+        }));
+    }
+    queries
+}
+
+/// What our metrics are told apart by, as their tables say, and what a scrape adds.
+fn labels(docs: &str) -> BTreeSet<&str> {
+    let metrics = docs.split("`sekali_").skip(1);
+    let labels = metrics.filter_map(|rest| rest.split('`').next()?.split_once('{'));
+    let labels = labels.flat_map(|(_, labels)| labels.trim_end_matches('}').split(", "));
+    labels
+        .chain(["namespace", "job", "instance", "pod", "le"])
+        .collect()
+}
+
 /// The names of our metrics in a text.
 fn names(text: &str) -> BTreeSet<&str> {
     // A recorded series has colons in its name.
@@ -75,13 +101,20 @@ fn documented(name: &str, documented: &BTreeSet<&str>) -> bool {
 fn every_metric_that_is_asked_for_is_documented_and_every_one_that_is_documented_exists() {
     let docs = std::fs::read_to_string(Path::new(ROOT).join("docs/observability.md")).unwrap();
     let described = names(&docs);
-    let mut asked: Vec<_> = of_panels().into_iter().map(|query| query.text).collect();
+    let queries = of_panels().into_iter().chain(of_runbooks());
+    let mut asked: Vec<_> = queries.map(|query| query.text).collect();
     for path in files("charts/sekali/rules", "yaml") {
         asked.push(std::fs::read_to_string(path).unwrap());
     }
+    let labels = labels(&docs);
     for text in &asked {
         for name in names(text) {
             assert!(documented(name, &described), "{name} is in no table");
+        }
+        for group in text.split("by (").skip(1) {
+            for label in group.split(')').next().unwrap().split(", ") {
+                assert!(labels.contains(label), "{label} is no label: {text}");
+            }
         }
     }
     let mut code = String::new();
@@ -153,22 +186,17 @@ async fn every_panel_and_every_rule_finds_something_in_a_real_run() {
     for _ in 0..2 {
         sekali.redis().restart().await;
         sekali.redis().set("maxmemory", "1gb");
-        servers::execute(
-            sekali.database(),
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await;
+        servers::cut_off(sekali.database()).await;
         sekali.stores_more(2_000).await;
     }
     sekali.get("/events").await.ok();
-    let queries = of_panels();
-    assert!(queries.len() > 50, "{}", queries.len());
+    let (panels, runbooks) = (of_panels(), of_runbooks());
+    assert!(panels.len() > 50 && runbooks.len() > 20, "some are gone");
     for Query {
         place,
         text,
         empty_when,
-    } in &queries
+    } in panels.iter().chain(&runbooks)
     {
         let mut found = Vec::new();
         let what = format!("{place} finds something with {text}");

@@ -1,9 +1,7 @@
 //! What processes tell of themselves: metrics, traces, logs.
 
-use std::time::Instant;
-
 use serde_json::json;
-use tests::{PATIENCE, Program, Sekali, metrics, servers, until};
+use tests::{Program, Sekali, metrics, servers, until};
 
 use crate::path::event;
 
@@ -27,12 +25,7 @@ async fn metrics_equal_the_books_after_faults() {
     for _ in 0..3 {
         sekali.stores_more(1).await;
         sekali.redis().restart().await;
-        servers::execute(
-            sekali.database(),
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await;
+        servers::cut_off(sekali.database()).await;
     }
     assert!(
         publisher.ended_whenever().await.success(),
@@ -284,16 +277,10 @@ async fn no_secret_and_no_payload_is_told() {
         status == 503
     })
     .await;
-    let deadline = Instant::now() + PATIENCE;
-    let told = |program: &Program| program.whole_log().contains("can't export traces");
-    while !told(&gateway) {
-        assert!(
-            Instant::now() < deadline,
-            "the receiver is away: {}",
-            gateway.log()
-        );
-        tokio::task::yield_now().await;
-    }
+    until("the receiver's absence is told", async || {
+        gateway.whole_log().contains("can't export traces")
+    })
+    .await;
     gateway.terminate().await;
     worker.terminate().await;
     for (name, text) in [

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 pub use disk::Disk;
-pub use postgres::{Postgres, database, execute};
+pub use postgres::{Postgres, cut_off, database, execute, somebody_waits};
 pub use prometheus::Prometheus;
 pub use redis::Redis;
 

@@ -6,12 +6,13 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use ::redis::Value;
+use ::tests::until;
 use event::{
     Batch, BatchId, EncodedEvents, Event, EventId, Partition, Payload, Source, Timestamp, Topic,
 };
 use uuid::Uuid;
 
-use self::redis::{Redis, at, eventually};
+use self::redis::{Redis, at};
 use crate::{AppendError, Broker, Consumer, Delivery, Outgoing, Told};
 
 const WAIT: Duration = Duration::from_millis(50);
@@ -60,7 +61,7 @@ async fn acknowledge(consumer: &Consumer, deliveries: &[Delivery]) -> u64 {
 
 #[tokio::test]
 async fn what_is_appended_is_delivered_and_counted_out_when_acknowledged() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     assert_eq!(broker.depth().await.unwrap(), crate::Depth::default());
     append(&broker, 1..4, 2).await;
@@ -92,7 +93,7 @@ async fn what_is_appended_is_delivered_and_counted_out_when_acknowledged() {
 
 #[tokio::test]
 async fn a_delivery_holds_about_as_many_events_as_were_asked_for() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     append(&broker, 0..500, 1).await;
     append(&broker, 500..600, 100).await;
@@ -114,7 +115,7 @@ async fn a_delivery_holds_about_as_many_events_as_were_asked_for() {
 
 #[tokio::test]
 async fn many_append_at_once_and_each_is_appended_once() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     let appends = (0..200).map(|id| append(&broker, id..id + 1, 3));
     futures::future::join_all(appends).await;
@@ -139,7 +140,7 @@ async fn callers_that_wait_for_a_connection_wait_for_one_attempt() {
 
 #[tokio::test]
 async fn the_outcome_of_an_append_without_an_answer_is_unknown() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     redis.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await;
     let silence = broker.append(&[outgoing(1, 1)]).await;
@@ -152,7 +153,7 @@ async fn the_outcome_of_an_append_without_an_answer_is_unknown() {
 
 #[tokio::test]
 async fn a_redis_that_asks_for_a_password_took_nothing() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     redis.ready().await;
     redis
         .command(&["CONFIG", "SET", "requirepass", "hunter2"])
@@ -162,13 +163,13 @@ async fn a_redis_that_asks_for_a_password_took_nothing() {
         matches!(refused, Err(AppendError::Unavailable(_))),
         "{refused:?}"
     );
-    let url = format!("redis://:hunter2@127.0.0.1:{}", redis.port);
+    let url = redis.url().replace("redis://", "redis://:hunter2@");
     append(&at(&url), 1..2, 1).await;
 }
 
 #[tokio::test]
 async fn what_was_given_to_a_name_is_given_to_it_again() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     append(&broker, 1..3, 1).await;
     let mut before = broker.consumer("one", NEVER);
@@ -184,7 +185,7 @@ async fn what_was_given_to_a_name_is_given_to_it_again() {
 
 #[tokio::test]
 async fn what_was_delivered_to_a_read_that_was_given_up_is_read_again() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     let mut consumer = broker.consumer("one", NEVER);
     for id in 0..20 {
@@ -205,7 +206,7 @@ async fn what_was_delivered_to_a_read_that_was_given_up_is_read_again() {
 
 #[tokio::test]
 async fn what_another_keeps_too_long_is_claimed_but_only_after_a_commit_of_ones_own() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     append(&broker, 1..3, 1).await;
     let mut dead = broker.consumer("dead", NEVER);
@@ -219,7 +220,7 @@ async fn what_another_keeps_too_long_is_claimed_but_only_after_a_commit_of_ones_
     }
     other.committed(true);
     let mut claimed = Vec::new();
-    eventually("the entries are claimed", async || {
+    until("the entries are claimed", async || {
         claimed.extend(other.next(100, WAIT).await.unwrap());
         claimed.len() == 2
     })
@@ -233,7 +234,7 @@ async fn what_another_keeps_too_long_is_claimed_but_only_after_a_commit_of_ones_
 
 #[tokio::test]
 async fn a_full_redis_refuses_the_whole_append_and_lets_workers_empty_it() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     append(&broker, 0..10, 100).await;
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -259,7 +260,7 @@ async fn a_full_redis_refuses_the_whole_append_and_lets_workers_empty_it() {
 
 #[tokio::test]
 async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
-    let mut redis = Redis::start();
+    let mut redis = Redis::start().await;
     let broker = redis.ready().await;
     append(&broker, 1..3, 1).await;
     let mut consumer = broker.consumer("one", NEVER);
@@ -274,10 +275,10 @@ async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
     assert!(broker.check().await.is_err());
     assert!(broker.depth().await.is_err());
 
-    redis.restart();
-    eventually("redis answers again", async || broker.check().await.is_ok()).await;
+    redis.restart().await;
+    until("redis answers again", async || broker.check().await.is_ok()).await;
     let mut found = Vec::new();
-    eventually("the entries come back", async || {
+    until("the entries come back", async || {
         if let Ok(delivered) = consumer.next(100, WAIT).await {
             found.extend(delivered);
         }
@@ -289,7 +290,7 @@ async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
 
 #[tokio::test]
 async fn a_redis_that_lost_everything_is_used_anew() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     let mut consumer = broker.consumer("one", NEVER);
     append(&broker, 1..2, 1).await;
@@ -298,7 +299,7 @@ async fn a_redis_that_lost_everything_is_used_anew() {
     assert_eq!(acknowledge(&consumer, &delivered).await, 0);
     append(&broker, 2..3, 1).await;
     let mut found = Vec::new();
-    eventually("the new entry comes", async || {
+    until("the new entry comes", async || {
         found.extend(consumer.next(100, WAIT).await.unwrap());
         !found.is_empty()
     })
@@ -311,7 +312,7 @@ async fn a_redis_that_lost_everything_is_used_anew() {
 
 #[tokio::test]
 async fn entries_of_a_later_version_are_left_and_garbled_ones_are_handed_on() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     let stream = "test:{0}:events";
     redis
@@ -336,7 +337,7 @@ async fn entries_of_a_later_version_are_left_and_garbled_ones_are_handed_on() {
 
 #[tokio::test]
 async fn an_entry_that_was_deleted_under_a_delivery_is_let_go() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     append(&broker, 1..3, 1).await;
     let mut consumer = broker.consumer("one", NEVER);
@@ -351,7 +352,7 @@ async fn an_entry_that_was_deleted_under_a_delivery_is_let_go() {
 
 #[tokio::test]
 async fn a_redis_without_its_file_or_that_evicts_is_not_durable() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     for (set, back, expected) in [
         (["maxmemory-policy", "allkeys-lru"], "noeviction", "evicts"),
@@ -367,7 +368,7 @@ async fn a_redis_without_its_file_or_that_evicts_is_not_durable() {
 
 #[tokio::test]
 async fn a_consumer_with_entries_pending_is_never_forgotten() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     append(&broker, 1..2, 1).await;
     let mut busy = broker.consumer("busy", NEVER);
@@ -384,7 +385,7 @@ async fn a_consumer_with_entries_pending_is_never_forgotten() {
         }
     };
     assert_eq!(forget("3600000").await, Value::Int(0));
-    eventually("the idle one is forgotten", async || {
+    until("the idle one is forgotten", async || {
         forget("0").await == Value::Int(1)
     })
     .await;
@@ -393,11 +394,11 @@ async fn a_consumer_with_entries_pending_is_never_forgotten() {
 
 #[tokio::test]
 async fn what_is_stored_is_told_to_whoever_listens() {
-    let redis = Redis::start();
+    let redis = Redis::start().await;
     let broker = redis.ready().await;
     assert!(!broker.has_listeners().await);
     let mut listener = broker.listen().await.unwrap();
-    eventually("the listener is known", async || {
+    until("the listener is known", async || {
         broker.has_listeners().await
     })
     .await;

@@ -36,6 +36,21 @@ pub async fn execute(url: &str, statements: &str) {
         .unwrap();
 }
 
+/// Whether somebody waits for a lock in a database's server.
+pub async fn somebody_waits(url: &str) -> bool {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
+    let waiting = sqlx::query_scalar(waiting).fetch_one(&mut connection).await;
+    waiting.unwrap()
+}
+
+/// Ends every connection of a database, as a failover would.
+pub async fn cut_off(url: &str) {
+    let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    execute(url, others).await;
+}
+
 impl Postgres {
     /// Makes and starts one with these settings, and waits until it answers.
     pub async fn start(settings: &[&str]) -> Self {

@@ -120,15 +120,19 @@ pub(super) async fn commit(
     })
 }
 
-/// Whether the very event can never be stored: its data is invalid (classes 22 and 23) or
-/// nested beyond what the server can parse (54001). Everything else may pass.
-/// Source: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+/// Why the very event can never be stored, if so.
 pub(super) fn poison(error: &sqlx::Error) -> Option<String> {
     let database = error.as_database_error()?;
     let code = database.code()?;
-    let poison = code.starts_with("22") || code.starts_with("23") || code == "54001";
     // The server's message may quote what was sent; the code says what is wrong with it.
-    poison.then(|| format!("the database can't store it (SQLSTATE {code})"))
+    is_poison(&code).then(|| format!("the database can't store it (SQLSTATE {code})"))
+}
+
+/// The event's data is invalid (classes 22 and 23), or nested beyond what the server can parse
+/// (54001). Everything else may pass.
+/// Source: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn is_poison(code: &str) -> bool {
+    code.starts_with("22") || code.starts_with("23") || code == "54001"
 }
 
 /// A deadlock or a serialization failure: the server chose a victim, who tries again.
@@ -149,4 +153,35 @@ pub(super) async fn discard(connection: sqlx::pool::PoolConnection<sqlx::Postgre
 
 async fn close(connection: PgConnection) {
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_poison;
+
+    #[test]
+    fn an_outage_is_no_poison() {
+        for (code, expected) in [
+            ("22021", true),  // characters that are none
+            ("22P02", true),  // text that is no value
+            ("22P05", true),  // what can't be translated
+            ("23502", true),  // null
+            ("23514", true),  // a check
+            ("54001", true),  // too deep
+            ("25006", false), // read-only
+            ("40P01", false), // deadlock
+            ("42501", false), // rights
+            ("42P01", false), // no such table
+            ("53100", false), // disk full
+            ("53200", false), // out of memory
+            ("53300", false), // too many connections
+            ("54000", false), // a limit of the server
+            ("55P03", false), // a lock
+            ("57014", false), // cancelled
+            ("57P01", false), // shutdown
+            ("57P03", false), // starting up
+        ] {
+            assert_eq!(is_poison(code), expected, "{code}");
+        }
+    }
 }

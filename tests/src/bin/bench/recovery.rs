@@ -9,7 +9,7 @@ use reqwest::Client;
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
-use tests::servers::Postgres;
+use tests::servers::{self, Postgres};
 use tests::{Sekali, until};
 use tokio::task::JoinSet;
 use tokio::time::interval;
@@ -23,66 +23,40 @@ const CLAIM_IDLE_MS: u32 = 5_000;
 /// How long a server is away before it comes back.
 const OUTAGE: Duration = Duration::from_secs(2);
 
+/// What is done to an installation.
+#[derive(Clone, Copy)]
+enum Fault {
+    Worker,
+    Gateway,
+    Redis,
+    Postgres,
+}
+
+/// Each with its name, and how many seconds it may take at most.
+const FAULTS: [(Fault, &str, f64); 4] = [
+    (Fault::Worker, "worker killed, the same again", 1.0),
+    (Fault::Gateway, "gateway killed, another instead", 1.0),
+    (Fault::Redis, "Redis killed, from its first PONG", 2.0),
+    (
+        Fault::Postgres,
+        "PostgreSQL killed, from its first answer",
+        2.0,
+    ),
+];
+
 pub(crate) async fn measure(runs: usize, table: &mut Table) {
     let mut world = World::start().await;
-    world
-        .faults(
-            "worker killed, the same again",
-            1.0,
-            runs,
-            table,
-            async |world| {
-                world.sekali.worker(0).kill();
-                let gone = Instant::now();
-                world.sekali.replace_worker("one");
-                gone
-            },
-        )
-        .await;
-    world
-        .faults(
-            "gateway killed, another instead",
-            1.0,
-            runs,
-            table,
-            async |world| {
-                world.sekali.gateway(0).kill();
-                let gone = Instant::now();
-                world.sekali.replace_gateway().await;
-                *world.gateway.lock().unwrap() = world.sekali.address(0);
-                gone
-            },
-        )
-        .await;
     let mut busy = Vec::new();
-    world
-        .faults(
-            "Redis killed, from its first PONG",
-            2.0,
-            runs,
-            table,
-            async |world| {
-                world.sekali.redis().program().kill();
-                busy.push(world.busy().await);
-                world.sekali.redis().restart().await;
-                Instant::now()
-            },
-        )
-        .await;
-    world
-        .faults(
-            "PostgreSQL killed, from its first answer",
-            2.0,
-            runs,
-            table,
-            async |world| {
-                world.postgres.program().kill();
-                busy.push(world.busy().await);
-                world.postgres.restart().await;
-                Instant::now()
-            },
-        )
-        .await;
+    for (fault, what, at_most) in FAULTS {
+        let mut times = Vec::new();
+        for _ in 0..runs {
+            world.goes_on().await;
+            let over = world.suffers(fault, &mut busy).await;
+            world.goes_on().await;
+            times.push(over.elapsed().as_secs_f64());
+        }
+        report(what, times, at_most, table);
+    }
     table.add(
         "a gateway and a worker while a server is away, of a core",
         "%",
@@ -118,30 +92,43 @@ impl World {
         }
     }
 
-    /// Lets the same happen some times; `fault` says when it was over.
-    async fn faults(
-        &mut self,
-        what: &str,
-        at_most: f64,
-        runs: usize,
-        table: &mut Table,
-        mut fault: impl AsyncFnMut(&mut Self) -> Instant,
-    ) {
-        let mut times = Vec::new();
-        for _ in 0..runs {
-            self.goes_on().await;
-            let over = fault(self).await;
-            self.goes_on().await;
-            times.push(over.elapsed().as_secs_f64());
+    /// Does it, and says when it was over.
+    async fn suffers(&mut self, fault: Fault, busy: &mut Vec<f64>) -> Instant {
+        match fault {
+            Fault::Worker => {
+                self.sekali.worker(0).kill();
+                let gone = Instant::now();
+                self.sekali.replace_worker("one");
+                gone
+            }
+            Fault::Gateway => {
+                self.sekali.gateway(0).kill();
+                let gone = Instant::now();
+                self.sekali.replace_gateway().await;
+                *self.gateway.lock().unwrap() = self.sekali.address(0);
+                gone
+            }
+            Fault::Redis => {
+                self.sekali.redis().program().kill();
+                busy.push(self.busy().await);
+                self.sekali.redis().restart().await;
+                Instant::now()
+            }
+            Fault::Postgres => {
+                self.postgres.program().kill();
+                busy.push(self.busy().await);
+                self.postgres.restart().await;
+                Instant::now()
+            }
         }
-        report(what, times, at_most, table);
     }
 
     /// Waits until more is stored than now.
     async fn goes_on(&self) {
-        let before = stored(self.sekali.database()).await;
+        let mut before = None;
         until("something new is stored", async || {
-            stored(self.sekali.database()).await > before
+            let stored = stored(self.sekali.database()).await;
+            stored.is_some_and(|stored| stored > *before.get_or_insert(stored))
         })
         .await;
     }
@@ -169,10 +156,11 @@ impl World {
             let event = event(&format!("takeover-{run}"));
             assert_eq!(self.sekali.publish(&event).await.status, 200);
             until("the worker waits for the outsider", async || {
-                waiting(self.sekali.database()).await
+                servers::somebody_waits(self.sekali.database()).await
             })
             .await;
             let before = stored(self.sekali.database()).await;
+            assert!(before.is_some());
             self.sekali.worker(0).kill();
             let gone = Instant::now();
             self.sekali.replace_worker(&format!("other-{run}"));
@@ -212,25 +200,12 @@ fn event(id: &str) -> serde_json::Value {
     })
 }
 
-/// How many events are stored; none where nobody answers.
-async fn stored(url: &str) -> i64 {
-    let Ok(mut connection) = PgConnection::connect(url).await else {
-        return 0;
-    };
+/// How many events are stored, if somebody answers.
+async fn stored(url: &str) -> Option<i64> {
+    let mut connection = PgConnection::connect(url).await.ok()?;
     let sum = r#"SELECT coalesce(sum("unique"), 0)::int8 FROM counters"#;
     let sum = sqlx::query_scalar(sum).fetch_one(&mut connection).await;
-    sum.unwrap_or(0)
-}
-
-/// Whether somebody waits for a lock.
-async fn waiting(url: &str) -> bool {
-    let mut connection = PgConnection::connect(url).await.unwrap();
-    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-    let waits: i64 = sqlx::query_scalar(waits)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    waits > 0
+    sum.ok()
 }
 
 fn report(what: &str, times: Vec<f64>, at_most: f64, table: &mut Table) {
