@@ -9,6 +9,7 @@ mod crash;
 mod dashboards;
 mod faults;
 mod network;
+mod operations;
 mod path;
 mod pressure;
 mod promise;
