@@ -11,8 +11,12 @@
 //! 2. `gateway`: which path is whose; `keys`: who may take it.
 //! 3. `body`: bytes within a budget; `publish`: events or the reasons why not.
 //! 4. `intake` and `group`: many requests become one round trip to the queue or the store.
-//! 5. `events`, `stats`, `letters`, `tail`: what can be asked afterwards.
+//! 5. `query`: what a question may say; `events` (a page ends with a `cursor`), `stats`,
+//!    `letters`, `tail`: what can be asked afterwards.
 //! 6. `error`: every answer that is not what was asked for.
+//! 7. `index` and `openapi`: what a gateway says of its own interface.
+//! 8. `besides`: what it does besides answering; `metrics`, `gauges` and `spans`: how it is
+//!    watched.
 
 pub mod args;
 mod besides;
@@ -21,6 +25,7 @@ mod cursor;
 mod error;
 mod events;
 mod gateway;
+mod gauges;
 mod group;
 mod index;
 mod intake;
@@ -33,7 +38,6 @@ mod query;
 mod spans;
 mod stats;
 mod tail;
-mod told;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,11 +49,11 @@ use store::{DatabaseUrl, Store};
 
 pub use args::Args;
 use gateway::{Gateway, Parts};
+use gauges::Gauges;
 use intake::Intake;
 use keys::Keys;
 use metrics::Metrics;
 use tail::Tail;
-use told::Told;
 
 /// Builds a gateway, binds its ports and starts its tasks.
 pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
@@ -90,7 +94,7 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     }
     let bodies = body::Reader::new(&limits);
     bodies.register(&process.metrics)?;
-    let told = Told::register(&process.metrics, broker.is_some(), limits.metrics_topics)?;
+    let gauges = Gauges::register(&process.metrics, broker.is_some(), limits.metrics_topics)?;
     process.serve_admin(admin.admin_addr)?;
     let tail = Tail::new(broker.clone());
     let intake = Intake::start(
@@ -101,7 +105,7 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         &process.tasks,
     );
     besides::start(process, &store, broker.as_ref(), &tail, keys.clone());
-    told.start(process, &store, broker.as_ref());
+    gauges.start(process, &store, broker.as_ref());
     let unused = besides::close_when_unused(process, &store);
     let gateway = Gateway::new(Parts {
         store,

@@ -25,22 +25,22 @@ const TOPICS_PERIOD: Duration = Duration::from_secs(15);
 const OTHER: &str = "other";
 
 /// What is told of both.
-pub(crate) struct Told {
+pub(crate) struct Gauges {
     queue: Option<Queue>,
     books: Books,
     topics: Option<(usize, Topics)>,
 }
 
-impl Told {
+impl Gauges {
     pub(crate) fn register(
         registry: &Registry,
         has_queue: bool,
         topics: u16,
     ) -> prometheus::Result<Self> {
         let topics = (topics > 0).then(|| -> prometheus::Result<_> {
-            let told = Topics::new()?;
-            registry.register(Box::new(told.clone()))?;
-            Ok((topics.into(), told))
+            let gauges = Topics::new()?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok((topics.into(), gauges))
         });
         Ok(Self {
             queue: has_queue.then(|| Queue::register(registry)).transpose()?,
@@ -221,27 +221,27 @@ fn by_name(counts: Option<Counts>) -> [(&'static str, f64); 5] {
 #[derive(Clone)]
 struct Topics {
     desc: Desc,
-    told: Arc<Mutex<GaugeVec>>,
+    events: Arc<Mutex<GaugeVec>>,
 }
 
 impl Topics {
     fn new() -> prometheus::Result<Self> {
-        let told = topic_events()?;
-        let desc = told.desc().into_iter().next().cloned();
+        let events = topic_events()?;
+        let desc = events.desc().into_iter().next().cloned();
         Ok(Self {
             desc: desc.ok_or(prometheus::Error::Msg("a vector describes itself".into()))?,
-            told: Arc::new(Mutex::new(told)),
+            events: Arc::new(Mutex::new(events)),
         })
     }
 
     fn tell(&self, topics: Vec<TopicBooks>, most: usize) {
-        let told = topic_events().expect("it was made before");
+        let events = topic_events().expect("it was made before");
         for (topic, counts) in largest(topics, most) {
             for (name, value) in by_name(Some(counts)) {
-                told.with_label_values(&[&topic, name]).set(value);
+                events.with_label_values(&[&topic, name]).set(value);
             }
         }
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = events;
     }
 }
 
@@ -251,8 +251,8 @@ impl Collector for Topics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.collect()
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.collect()
     }
 }
 
