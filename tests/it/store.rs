@@ -43,6 +43,7 @@ impl Database {
 
     fn store(&self, max_topics: u32) -> Store {
         let args = Args {
+            database_password_file: None,
             max_topics,
             keep_identities_days: 7,
             database_connections: 4,
@@ -324,6 +325,7 @@ async fn a_file_has_one_process() {
     let [_, sqlite] = Database::of_each_kind().await;
     let first = sqlite.store(10);
     let args = Args {
+        database_password_file: None,
         max_topics: 10,
         keep_identities_days: 7,
         database_connections: 4,

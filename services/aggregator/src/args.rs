@@ -30,19 +30,10 @@ pub struct Args {
     )]
     pub database_url: Secret,
 
-    /// A file with the password of the database and nothing else, in place of one in the
-    /// address: it may hold any character, and no list of processes shows it. Read at start
-    #[arg(long, env)]
-    pub database_password_file: Option<PathBuf>,
-
     /// The queue between gateways and workers: redis://host:port or rediss://. Without one,
     /// events are written to the store directly, and there is no worker
     #[arg(long, env, hide_env_values = true)]
     pub broker_url: Option<Secret>,
-
-    /// A file with the password of the queue, the same
-    #[arg(long, env)]
-    pub broker_password_file: Option<PathBuf>,
 
     /// Who may do what: lines of a name, a scope (write, read or admin) and the SHA-256 of
     /// the key in hexadecimal. Reread when it changes. Without one, all is open to

@@ -32,19 +32,20 @@ mod intake;
 mod keys;
 mod letters;
 mod metrics;
-pub mod openapi;
+mod openapi;
 mod publish;
 mod query;
 mod spans;
 mod stats;
 mod tail;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use broker::{Broker, BrokerUrl};
-use lifecycle::{ConfigError, Process, http, with_password};
+use broker::Broker;
+use lifecycle::{ConfigError, Process, Program, http};
 use store::{DatabaseUrl, Store};
 
 pub use args::Args;
@@ -55,14 +56,23 @@ use keys::Keys;
 use metrics::Metrics;
 use tail::Tail;
 
+/// The program: reads its arguments and serves until it is told to end.
+pub fn main() -> ExitCode {
+    let args: Args = lifecycle::parse();
+    if args.print_openapi {
+        return openapi::print();
+    }
+    let process = args.process.clone();
+    let program = Program::traced("sekali-aggregator");
+    lifecycle::service(program, &process, async |process| start(&process, args))
+}
+
 /// Builds a gateway, binds its ports and starts its tasks.
 pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     let Args {
         http_addr,
         database_url,
-        database_password_file,
         broker_url,
-        broker_password_file,
         api_keys_file,
         limits,
         broker: broker_args,
@@ -71,15 +81,9 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         process: _,
         print_openapi: _,
     } = args;
-    let file = (
-        "--database-password-file",
-        database_password_file.as_deref(),
-    );
-    let database = database_url.parse("--database-url")?;
-    let database = with_password(database, file, DatabaseUrl::with_password)?;
-    let file = ("--broker-password-file", broker_password_file.as_deref());
+    let database = upkeep::database(&database_url, &store_args)?;
     let broker_url = broker_url
-        .map(|url| with_password(url.parse("--broker-url")?, file, BrokerUrl::with_password))
+        .map(|url| upkeep::queue(&url, &broker_args))
         .transpose()?;
     check(&limits, &database, broker_url.is_some())?;
     let keys = read_keys(api_keys_file.as_deref())?;

@@ -17,7 +17,7 @@ pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; 
      script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'";
 
 /// The document, as JSON.
-pub fn document() -> String {
+pub(crate) fn document() -> String {
     let mut api: OpenApi = gateway::describe();
     let mut info = Info::new("Sekali", lifecycle::process::VERSION);
     info.description = Some(
@@ -48,7 +48,7 @@ pub fn document() -> String {
 }
 
 /// Writes the document to standard output.
-pub fn print() -> ExitCode {
+pub(crate) fn print() -> ExitCode {
     match std::io::stdout().write_all(document().as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

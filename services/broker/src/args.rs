@@ -1,6 +1,7 @@
 //! Where the queue is.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use redis::{Client, IntoConnectionInfo as _};
@@ -12,6 +13,10 @@ use crate::link;
 #[group(skip)]
 #[command(next_help_heading = "Queue")]
 pub struct Args {
+    /// A file with the password of the queue, the same
+    #[arg(long, env)]
+    pub broker_password_file: Option<PathBuf>,
+
     /// What the names of all keys in Redis begin with. Two installations can share a Redis
     /// under two names; gateways and workers of one installation must have the same, or
     /// what the gateways take is never stored

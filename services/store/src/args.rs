@@ -13,6 +13,11 @@ use sqlx::postgres::PgConnectOptions;
 #[group(skip)]
 #[command(next_help_heading = "Store")]
 pub struct Args {
+    /// A file with the password of the database and nothing else, in place of one in the
+    /// address: it may hold any character, and no list of processes shows it. Read at start
+    #[arg(long, env = "DATABASE_PASSWORD_FILE")]
+    pub database_password_file: Option<PathBuf>,
+
     /// The most topics that are kept. Events of further topics are refused by gateways
     /// and buried by workers. Each topic costs up to 16 rows of counters, which every
     /// look at the statistics adds up; too few, and a new topic's events are refused.

@@ -1,5 +1,5 @@
-//! What gateways and workers alike do for their servers besides their work: bring the schema up
-//! to date, look whether the servers are well, keep house.
+//! What gateways and workers alike do for their servers besides their work: find them, bring
+//! the schema up to date, look whether they are well, keep house.
 //!
 //! It guarantees that no process waits for a server to start, that readiness says what was
 //! last seen, and that nothing here holds up a drain: every task is cut off by the shutdown
@@ -7,10 +7,13 @@
 
 use std::time::Duration;
 
-use broker::Broker;
+use broker::{Broker, BrokerUrl};
 use event::Timestamp;
-use lifecycle::{Backoff, CancellationToken, Process, Ticks, backoff, clock, seldom};
-use store::Store;
+use lifecycle::{
+    Backoff, CancellationToken, ConfigError, Process, Secret, Ticks, backoff, clock, seldom,
+    with_password,
+};
+use store::{DatabaseUrl, Store};
 
 /// How often the queue and the store are asked whether they are well, so how long a process
 /// may be ready without being able to do anything.
@@ -18,6 +21,22 @@ const CHECK: Duration = Duration::from_secs(2);
 
 /// How often old identities and deleted topics are looked for.
 const HOUSEKEEPING: Duration = Duration::from_mins(1);
+
+/// The address that `--database-url` gives, with the password of the file, if there is one.
+pub fn database(url: &Secret, args: &store::Args) -> Result<DatabaseUrl, ConfigError> {
+    let file = args.database_password_file.as_deref();
+    let file = ("--database-password-file", file);
+    let url = url.parse("--database-url")?;
+    with_password(url, file, DatabaseUrl::with_password)
+}
+
+/// The same of `--broker-url`.
+pub fn queue(url: &Secret, args: &broker::Args) -> Result<BrokerUrl, ConfigError> {
+    let file = args.broker_password_file.as_deref();
+    let file = ("--broker-password-file", file);
+    let url = url.parse("--broker-url")?;
+    with_password(url, file, BrokerUrl::with_password)
+}
 
 /// Brings the schema up to date, trying on until that succeeds; what it returns is cancelled
 /// then.

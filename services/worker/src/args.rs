@@ -1,7 +1,5 @@
 //! What a worker can be told.
 
-use std::path::PathBuf;
-
 use lifecycle::Secret;
 
 /// Moves events from the queue into the store, each of them once.
@@ -18,18 +16,9 @@ pub struct Args {
     #[arg(long, env, hide_env_values = true)]
     pub database_url: Secret,
 
-    /// A file with the password of the database and nothing else, in place of one in the
-    /// address: it may hold any character, and no list of processes shows it. Read at start
-    #[arg(long, env)]
-    pub database_password_file: Option<PathBuf>,
-
     /// The queue: redis://host:port or rediss://
     #[arg(long, env, hide_env_values = true)]
     pub broker_url: Secret,
-
-    /// A file with the password of the queue, the same
-    #[arg(long, env)]
-    pub broker_password_file: Option<PathBuf>,
 
     /// This worker's name, by default the host's. A worker that starts again under its
     /// name first finishes what it had begun; two workers under one name record some

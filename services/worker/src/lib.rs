@@ -17,23 +17,30 @@ mod step;
 mod tell;
 mod trouble;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
-use broker::{Broker, BrokerUrl};
-use lifecycle::{ConfigError, Process, with_password};
+use broker::Broker;
+use lifecycle::{ConfigError, Process, Program};
 use store::{DatabaseUrl, Store};
 
 pub use args::Args;
 use metrics::Metrics;
 use step::Step;
 
+/// The program: reads its arguments and works until it is told to end.
+pub fn main() -> ExitCode {
+    let args: Args = lifecycle::parse();
+    let process = args.process.clone();
+    let program = Program::traced("sekali-worker");
+    lifecycle::service(program, &process, async |process| start(&process, args))
+}
+
 /// Builds a worker, binds its port and starts its tasks.
 pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
     let Args {
         database_url,
-        database_password_file,
         broker_url,
-        broker_password_file,
         name,
         claim_idle_ms,
         batch_events,
@@ -42,15 +49,8 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         admin,
         process: _,
     } = args;
-    let file = (
-        "--database-password-file",
-        database_password_file.as_deref(),
-    );
-    let database = database_url.parse("--database-url")?;
-    let database = with_password(database, file, DatabaseUrl::with_password)?;
-    let file = ("--broker-password-file", broker_password_file.as_deref());
-    let broker_url = broker_url.parse("--broker-url")?;
-    let broker_url = with_password(broker_url, file, BrokerUrl::with_password)?;
+    let database = upkeep::database(&database_url, &store_args)?;
+    let broker_url = upkeep::queue(&broker_url, &broker_args)?;
     if matches!(database, DatabaseUrl::Sqlite(_)) {
         let message = "--database-url must be postgres://...: an SQLite file belongs to one \
                        sekali-aggregator, which writes to it without a worker";

@@ -48,6 +48,7 @@ impl Redis {
 /// The queue at an address.
 pub(super) fn at(url: &str) -> Broker {
     let args = Args {
+        broker_password_file: None,
         broker_prefix: "test".into(),
     };
     Broker::new(&url.parse().unwrap(), &args)
