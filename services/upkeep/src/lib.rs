@@ -60,6 +60,7 @@ pub fn migrate(process: &Process, store: &Store) -> CancellationToken {
 /// Has the readiness say whether the queue is well.
 pub fn check_queue(process: &Process, broker: &Broker) {
     let (broker, readiness) = (broker.clone(), process.readiness.clone());
+    readiness.set("queue", Err("it has not been asked yet".into()));
     let mut ticks = Ticks::every(CHECK, &process.shutdown);
     process.spawn_until_shutdown("check queue", async move {
         while ticks.next().await {
@@ -116,4 +117,27 @@ async fn keep_house(store: &Store) {
 pub fn now() -> Timestamp {
     // A clock outside the years 1 to 9999 is wrong by more than can be told from here.
     Timestamp::from_jiff(clock::now()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_is_not_ready_before_its_queue_has_answered() {
+        // Connections wait in the backlog, and nobody ever answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let args = broker::Args {
+            broker_password_file: None,
+            broker_prefix: "test".into(),
+        };
+        let url = format!("redis://{}", silent.local_addr().unwrap());
+        let broker = Broker::new(&url.parse().unwrap(), &args);
+        let process = Process::new("test").unwrap();
+        check_queue(&process, &broker);
+        process.readiness.started();
+        assert!(!process.readiness.is_ready());
+        process.shutdown.cancel();
+        process.tasks.join().await;
+    }
 }
