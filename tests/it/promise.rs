@@ -199,7 +199,12 @@ async fn what_cannot_be_meant_ends_at_once_with_64_and_one_line() {
         (
             "sekali-aggregator",
             &["--api-keys-file", "/nonexistent"],
-            "--api-keys-file",
+            "error: --api-keys-file: read",
+        ),
+        (
+            "sekali-aggregator",
+            &["--broker-password-file", "/nonexistent"],
+            "--broker-url",
         ),
         (
             "sekali-aggregator",

@@ -81,9 +81,9 @@ pub(crate) struct Limits {
     #[arg(long, env, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub(crate) body_timeout_ms: u64,
 
-    /// How many topics /metrics tells the books of, the largest, with all others as one that
-    /// is called `other`. Each is five series at every gateway, and is read with the books of
-    /// all topics every 15 seconds
+    /// Of how many topics, the largest, /metrics tells the books; all others together are
+    /// called `other`. 0: of none. Each is five series at every gateway, and is read with the
+    /// books of all topics every 15 seconds
     #[arg(long, env, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1_000))]
     pub(crate) metrics_topics: u16,
 }

@@ -168,8 +168,13 @@ impl ApiError {
                 .into(),
             Self::UnknownEncoding => "send the body as it is, or with gzip or zstd".into(),
             Self::TooSlow => "send smaller requests, or faster".into(),
-            Self::Unauthorized => "send a header Authorization: Bearer and a key".into(),
-            Self::Forbidden(scope) => format!("it needs a key with the scope {scope}").into(),
+            Self::Unauthorized => "no key was sent, or one that is not known: send Authorization: \
+                                   Bearer and a key of the API keys file"
+                .into(),
+            Self::Forbidden("admin") => "it needs a key with the scope admin".into(),
+            Self::Forbidden(scope) => {
+                format!("it needs a key with the scope {scope}, or admin").into()
+            }
             Self::NotFound(what) => format!("there is no such {what}").into(),
             Self::MethodNotAllowed => "use a method of the header Allow".into(),
             Self::Overloaded => "nothing of the request was taken; send it again later".into(),

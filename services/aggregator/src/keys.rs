@@ -147,20 +147,11 @@ fn parse_line(line: &str) -> anyhow::Result<(Hash, Scope)> {
         "admin" => Scope::Admin,
         _ => bail!("the scope is write, read or admin"),
     };
-    let hash = unhex(hash).ok_or_else(|| anyhow!("the SHA-256 is 64 hexadecimal digits"))?;
-    Ok((hash, scope))
-}
-
-fn unhex(text: &str) -> Option<Hash> {
-    if text.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digit = |at: usize| char::from(digits[at]).to_digit(16);
-        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
-    }
-    Some(hash)
+    let mut bytes = Hash::default();
+    // The error may quote what may be a key.
+    hex::decode_to_slice(hash, &mut bytes)
+        .map_err(|_| anyhow!("the SHA-256 is 64 hexadecimal digits"))?;
+    Ok((bytes, scope))
 }
 
 #[cfg(test)]

@@ -43,7 +43,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use broker::Broker;
 use lifecycle::{ConfigError, Process, Program, http};
 use store::{DatabaseUrl, Store};
@@ -155,14 +154,13 @@ fn check(
     Ok(())
 }
 
-fn read_keys(path: Option<&std::path::Path>) -> anyhow::Result<Option<Keys>> {
+fn read_keys(path: Option<&std::path::Path>) -> Result<Option<Keys>, ConfigError> {
     let Some(path) = path else {
         tracing::warn!("without --api-keys-file, whoever reaches the port may do everything");
         return Ok(None);
     };
-    let keys = Keys::read(path)
-        .map_err(|error| ConfigError::new(format!("--api-keys-file: {error:#}")))
-        .context("start")?;
+    let keys = Keys::read(path);
+    let keys = keys.map_err(|error| ConfigError::new(format!("--api-keys-file: {error:#}")))?;
     Ok(Some(keys))
 }
 

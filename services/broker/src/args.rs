@@ -13,8 +13,8 @@ use crate::link;
 #[group(skip)]
 #[command(next_help_heading = "Queue")]
 pub struct Args {
-    /// A file with the password of the queue, the same
-    #[arg(long, env)]
+    /// Like --database-password-file, for the queue
+    #[arg(long, env, requires = "broker_url")]
     pub broker_password_file: Option<PathBuf>,
 
     /// What the names of all keys in Redis begin with. Two installations can share a Redis
