@@ -271,10 +271,11 @@ async fn record(store: Store, tail: Tail, jobs: Vec<Record>) {
         jobs.into_iter().map(|job| (job.batch, job.reply)).unzip();
     match store.record_within(&batches, now(), &spans).await {
         Ok(recorded) => {
-            tail.publish(&batches, &recorded).await;
-            for (reply, recorded) in replies.into_iter().zip(recorded) {
-                let _ = reply.send(Ok(recorded));
+            for (reply, recorded) in replies.into_iter().zip(&recorded) {
+                let _ = reply.send(Ok(recorded.clone()));
             }
+            // Only now: nobody waits for those who follow.
+            tail.publish(&batches, &recorded).await;
         }
         Err(error) => {
             let error = ApiError::of_store(&error);

@@ -1,7 +1,8 @@
 //! `GET /events/stream`: what is stored from now on, as server-sent events.
 //!
-//! Nothing here holds anything up: who stores events tells of them and forgets them, and a
-//! reader that is too slow is told how many events it missed.
+//! Nothing here holds anything up: whoever waits for the store is answered first, telling ends
+//! at the first sign of trouble, and a reader that is too slow is told how many events it
+//! missed.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use futures::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Uri};
 use lifecycle::{Backoff, CancellationToken, Ticks, backoff};
-use store::{Outcome, Recorded, StoredEvent};
+use store::{Recorded, StoredEvent};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender};
 use tokio::time::Instant;
@@ -52,26 +53,15 @@ impl Tail {
 
     /// Tells of the batches that this gateway recorded itself.
     pub(crate) async fn publish(&self, batches: &[Batch], recorded: &[Recorded]) {
-        let listened = match &self.broker {
-            Some(broker) => broker.has_listeners().await,
-            None => self.channel.receiver_count() > 0,
-        };
-        if !listened {
-            return;
-        }
-        for (batch, recorded) in batches.iter().zip(recorded) {
-            let Recorded::Now(outcomes) = recorded else {
-                continue;
-            };
-            let stored = |at: usize| outcomes.get(at) == Some(&Outcome::Stored);
-            let Some(told) = Told::of(batch, stored) else {
-                continue;
-            };
-            match &self.broker {
-                Some(broker) => broker.tell(&told).await,
-                // Without a receiver it is forgotten.
-                None => drop(self.channel.send(told)),
+        match &self.broker {
+            Some(broker) => upkeep::tell(broker, batches, recorded).await,
+            None if self.channel.receiver_count() > 0 => {
+                for told in upkeep::told(batches, recorded) {
+                    // Without a receiver it is forgotten.
+                    drop(self.channel.send(told));
+                }
             }
+            None => {}
         }
     }
 

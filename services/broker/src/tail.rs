@@ -106,13 +106,14 @@ impl Broker {
     }
 
     /// Tells whoever listens now. Whether anyone heard is not known.
-    pub async fn tell(&self, told: &Told) {
+    pub async fn tell(&self, told: &Told) -> Result<(), BrokerError> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(&self.keys.tail).arg(told.to_bytes());
-        if let Err(failure) = self.link.query::<i64>(&command).await {
-            let error = RedisError::from(failure);
-            tracing::debug!(%error, "can't tell of what was stored");
-        }
+        self.link
+            .query::<i64>(&command)
+            .await
+            .map_err(RedisError::from)?;
+        Ok(())
     }
 
     /// Listens, on a connection of its own.

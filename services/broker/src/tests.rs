@@ -406,6 +406,6 @@ async fn what_is_stored_is_told_to_whoever_listens() {
     assert_eq!(Told::of(&batch, |_| false), None);
     let told = Told::of(&batch, |at| at != 1).unwrap();
     assert_eq!((told.events.count(), told.missed), (2, 0));
-    broker.tell(&told).await;
+    broker.tell(&told).await.unwrap();
     assert_eq!(listener.next().await.unwrap(), told);
 }

@@ -1,9 +1,11 @@
 //! What gateways and workers alike do for their servers besides their work: find them, bring
-//! the schema up to date, look whether they are well, keep house.
+//! the schema up to date, look whether they are well, keep house, tell of what was stored.
 //!
 //! It guarantees that no process waits for a server to start, that readiness says what was
 //! last seen, and that nothing here holds up a drain: every task is cut off by the shutdown
 //! wherever it is.
+
+mod tell;
 
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use lifecycle::{
     with_password,
 };
 use store::{DatabaseUrl, Store};
+
+pub use tell::{tell, told};
 
 /// How often the queue and the store are asked whether they are well, so how long a process
 /// may be ready without being able to do anything.

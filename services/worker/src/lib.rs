@@ -6,7 +6,7 @@
 //! an outage: it waits. Its liveness depends on neither server.
 //!
 //! Read it in this order: [`start`], `step` (take, record, acknowledge), `record` and
-//! `trouble` (what becomes of errors), `audit` and `tell` (what a worker does besides).
+//! `trouble` (what becomes of errors), `audit` (what a worker does besides).
 
 pub mod args;
 mod audit;
@@ -14,7 +14,6 @@ mod metrics;
 mod record;
 mod spans;
 mod step;
-mod tell;
 mod trouble;
 
 use std::process::ExitCode;

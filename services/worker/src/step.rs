@@ -10,7 +10,6 @@ use store::Store;
 use crate::metrics::Metrics;
 use crate::record::{Recorder, Work};
 use crate::spans;
-use crate::tell::tell;
 use crate::trouble::Trouble;
 
 /// How long one read waits for entries.
@@ -122,7 +121,7 @@ impl Step {
         self.acknowledge(&committed).await;
         for (work, recorded) in work.iter().zip(recorded) {
             if let Some(recorded) = recorded {
-                tell(&self.broker, &work.batches, &recorded).await;
+                upkeep::tell(&self.broker, &work.batches, &recorded).await;
             }
         }
     }

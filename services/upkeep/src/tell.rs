@@ -1,6 +1,11 @@
 //! Tells whoever follows live of what was stored.
+//!
+//! Nothing depends on it, so it comes after everything else and ends at the first sign of
+//! trouble.
 
-use broker::{Broker, Told};
+use std::time::Duration;
+
+use broker::{Broker, BrokerError, Told};
 use event::{Batch, EncodedEvents, Timestamp};
 use store::{Outcome, Recorded};
 
@@ -8,14 +13,36 @@ use store::{Outcome, Recorded};
 /// a second, which nobody reads as they come, and telling all would slow recording down.
 const MAX_TOLD: usize = 500;
 
+/// How long telling of one transaction may take, which is how long a queue that does not
+/// answer can hold up the next one. It takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Tells of what was stored, if anyone listens.
-pub(crate) async fn tell(broker: &Broker, batches: &[Batch], recorded: &[Recorded]) {
-    if !broker.has_listeners().await {
-        return;
+pub async fn tell(broker: &Broker, batches: &[Batch], recorded: &[Recorded]) {
+    let telling = try_tell(broker, batches, recorded);
+    match tokio::time::timeout(PATIENCE, telling).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "can't tell of what was stored"),
+        Err(_) => tracing::debug!("telling of what was stored took too long"),
     }
-    for told in select(batches, recorded, MAX_TOLD) {
-        broker.tell(&told).await;
+}
+
+async fn try_tell(
+    broker: &Broker,
+    batches: &[Batch],
+    recorded: &[Recorded],
+) -> Result<(), BrokerError> {
+    if broker.has_listeners().await {
+        for told in told(batches, recorded) {
+            broker.tell(&told).await?;
+        }
     }
+    Ok(())
+}
+
+/// What there is to tell.
+pub fn told(batches: &[Batch], recorded: &[Recorded]) -> Vec<Told> {
+    select(batches, recorded, MAX_TOLD)
 }
 
 /// At most so many of the events that were stored, and how many were left out.
