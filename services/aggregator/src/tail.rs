@@ -5,6 +5,7 @@
 //! missed.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,7 +13,7 @@ use axum::extract::State;
 use axum::response::Response;
 use broker::{Broker, Told};
 use bytes::Bytes;
-use event::{Batch, EncodedEvents, Topic};
+use event::{Batch, Topic};
 use futures::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Uri};
@@ -40,25 +41,26 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Tells whoever listens of what is stored.
 #[derive(Clone)]
 pub(crate) struct Tail {
-    channel: Sender<Told>,
+    channel: Channel,
     /// With a queue, everything is told through it, so that every gateway hears of it.
     broker: Option<Broker>,
 }
 
 impl Tail {
     pub(crate) fn new(broker: Option<Broker>) -> Self {
-        let (channel, _) = tokio::sync::broadcast::channel(BEHIND);
-        Self { channel, broker }
+        Self {
+            channel: Channel::new(),
+            broker,
+        }
     }
 
     /// Tells of the batches that this gateway recorded itself.
     pub(crate) async fn publish(&self, batches: &[Batch], recorded: &[Recorded]) {
         match &self.broker {
             Some(broker) => upkeep::tell(broker, batches, recorded).await,
-            None if self.channel.receiver_count() > 0 => {
+            None if self.channel.is_heard() => {
                 for told in upkeep::told(batches, recorded) {
-                    // Without a receiver it is forgotten.
-                    drop(self.channel.send(told));
+                    self.channel.send(told);
                 }
             }
             None => {}
@@ -74,7 +76,7 @@ impl Tail {
         let mut ticks = Ticks::every(LOOK, &shutdown);
         let mut backoff = Backoff::new(LOOK, LOOK * 10, backoff::seed());
         while ticks.next().await {
-            if self.channel.receiver_count() == 0 {
+            if !self.channel.is_heard() {
                 continue;
             }
             let relayed = shutdown.run_until_cancelled(self.relay_while_heard(&broker));
@@ -93,8 +95,8 @@ impl Tail {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
-                told = listener.next() => drop(self.channel.send(told?)),
-                _ = look.tick() => if self.channel.receiver_count() == 0 {
+                told = listener.next() => self.channel.send(told?),
+                _ = look.tick() => if !self.channel.is_heard() {
                     return Ok(());
                 },
             }
@@ -102,11 +104,66 @@ impl Tail {
     }
 }
 
+/// What is told, with the number of events before it, by which a reader that skipped messages
+/// knows what they held.
+#[derive(Clone)]
+struct Message {
+    told: Told,
+    before: u64,
+}
+
+impl Message {
+    fn after(&self) -> u64 {
+        self.before + u64::from(self.told.events.count()) + u64::from(self.told.missed)
+    }
+}
+
+/// From whatever is told to all readers here.
+#[derive(Clone)]
+struct Channel {
+    messages: Sender<Message>,
+    /// Events told so far. Locked while a message is sent or a reader comes, so that each
+    /// reader begins between two messages.
+    events: Arc<Mutex<u64>>,
+}
+
+impl Channel {
+    fn new() -> Self {
+        let (messages, _) = tokio::sync::broadcast::channel(BEHIND);
+        Self {
+            messages,
+            events: Arc::default(),
+        }
+    }
+
+    fn is_heard(&self) -> bool {
+        self.messages.receiver_count() > 0
+    }
+
+    fn send(&self, told: Told) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = Message {
+            told,
+            before: *events,
+        };
+        *events = message.after();
+        // Without a receiver it is forgotten.
+        drop(self.messages.send(message));
+    }
+
+    /// What is told from now on, and how many events were told before.
+    fn subscribe(&self) -> (Receiver<Message>, u64) {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.messages.subscribe(), *events)
+    }
+}
+
 /// Follow what is stored
 ///
 /// Server-sent events: `event: stored` with an event as its data, and `event: missed` with
-/// {"missed": n} for a reader that was too slow. There is no resuming; GET /events has
-/// everything.
+/// {"missed": n} where so many events, of any topic, are left out, since the reader was too
+/// slow or they were too many at once. With a queue, what is stored in the first two seconds
+/// may be left out without a word. There is no resuming; GET /events has everything.
 #[utoipa::path(
     get, path = "/events/stream", tag = "events",
     params(("topic" = Option<String>, Query, description = "Of this topic only")),
@@ -117,12 +174,8 @@ impl Tail {
 )]
 pub(crate) async fn follow(State(gateway): State<Gateway>, uri: Uri) -> Result<Response, ApiError> {
     let query = Query::of(&uri, &["topic"])?;
-    let reader = Reader {
-        told: gateway.tail.channel.subscribe(),
-        topic: query.topic()?.map(Topic::into_owned),
-        shutdown: gateway.shutdown.clone(),
-        greeted: false,
-    };
+    let topic = query.topic()?.map(Topic::into_owned);
+    let reader = Reader::new(&gateway.tail, topic, gateway.shutdown.clone());
     let chunks = stream::unfold(reader, async |mut reader| {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(chunk), reader))
@@ -136,32 +189,47 @@ pub(crate) async fn follow(State(gateway): State<Gateway>, uri: Uri) -> Result<R
 
 /// One that follows.
 struct Reader {
-    told: Receiver<Told>,
+    messages: Receiver<Message>,
+    /// Events told up to the last message that was read.
+    heard: u64,
     topic: Option<Topic<'static>>,
     shutdown: CancellationToken,
     greeted: bool,
 }
 
 impl Reader {
+    fn new(tail: &Tail, topic: Option<Topic<'static>>, shutdown: CancellationToken) -> Self {
+        let (messages, heard) = tail.channel.subscribe();
+        Self {
+            messages,
+            heard,
+            topic,
+            shutdown,
+            greeted: false,
+        }
+    }
+
     /// The next piece of the stream; none once this process drains.
     async fn next(&mut self) -> Option<Bytes> {
         if !self.greeted {
-            // Now the client knows that it listens.
+            // The client sees that it is answered. With a queue it is not heard of yet: the
+            // relay looks now and then, and whoever stores remembers that nobody listened.
             self.greeted = true;
             return Some(Bytes::from_static(b": following\n\n"));
         }
         let quiet_until = Instant::now() + KEEP_ALIVE;
         loop {
-            let told = tokio::select! {
-                told = self.told.recv() => told,
+            let message = tokio::select! {
+                message = self.messages.recv() => message,
                 () = tokio::time::sleep_until(quiet_until) => {
                     return Some(Bytes::from_static(b": still here\n\n"));
                 }
                 () = self.shutdown.cancelled() => return None,
             };
-            let text = match told {
-                Ok(told) => self.write(&told),
-                Err(RecvError::Lagged(messages)) => missed(messages),
+            let text = match message {
+                Ok(message) => self.write(&message),
+                // How many events they held, the next one tells.
+                Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return None,
             };
             if !text.is_empty() {
@@ -170,12 +238,15 @@ impl Reader {
         }
     }
 
-    fn write(&self, told: &Told) -> Vec<u8> {
+    fn write(&mut self, message: &Message) -> Vec<u8> {
+        let told = &message.told;
         let mut text = Vec::new();
-        if told.missed > 0 {
-            text.extend(missed(told.missed.into()));
+        let missed = message.before - self.heard + u64::from(told.missed);
+        self.heard = message.after();
+        if missed > 0 {
+            text = format!("event: missed\ndata: {{\"missed\":{missed}}}\n\n").into_bytes();
         }
-        for event in decode(&told.events) {
+        for event in decode(told) {
             if self
                 .topic
                 .as_ref()
@@ -183,10 +254,6 @@ impl Reader {
             {
                 continue;
             }
-            let event = StoredEvent {
-                received_at: told.received_at,
-                ..event
-            };
             if let Some(view) = EventView::of(&event) {
                 text.extend_from_slice(b"event: stored\ndata: ");
                 serde_json::to_writer(&mut text, &view).expect("a vector takes all");
@@ -197,13 +264,9 @@ impl Reader {
     }
 }
 
-fn missed(count: u64) -> Vec<u8> {
-    format!("event: missed\ndata: {{\"missed\":{count}}}\n\n").into_bytes()
-}
-
-fn decode(events: &EncodedEvents) -> Vec<StoredEvent> {
+fn decode(told: &Told) -> Vec<StoredEvent> {
     // One that can't be decoded was told by a later release: the reader misses it.
-    let events = events.decode().unwrap_or_default();
+    let events = told.events.decode().unwrap_or_default();
     events
         .into_iter()
         .map(|event| StoredEvent {
@@ -212,7 +275,55 @@ fn decode(events: &EncodedEvents) -> Vec<StoredEvent> {
             timestamp: event.timestamp,
             source: event.source.as_str().to_owned(),
             payload: event.payload.as_str().to_owned(),
-            received_at: event.timestamp,
+            received_at: told.received_at,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use event::{EncodedEvents, Event, EventId, Payload, Source, Timestamp};
+
+    use super::*;
+
+    /// Three events, and two that are left out.
+    fn told() -> Told {
+        let event = Event {
+            topic: Topic::parse("t").unwrap(),
+            event_id: EventId::parse("1").unwrap(),
+            timestamp: Timestamp::MIN,
+            source: Source::parse("s").unwrap(),
+            payload: Payload::from_json(serde_json::from_str("{}").unwrap()).unwrap(),
+        };
+        let events = [event.clone(), event.clone(), event];
+        Told {
+            received_at: Timestamp::MAX,
+            missed: 2,
+            events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_too_slow_is_told_how_many_events_it_missed() {
+        let tail = Tail::new(None);
+        tail.channel.send(told());
+        let mut reader = Reader::new(&tail, None, CancellationToken::new());
+        let mut next = async || String::from_utf8(reader.next().await.unwrap().into()).unwrap();
+        assert_eq!(next().await, ": following\n\n");
+        for _ in 0..BEHIND + 10 {
+            tail.channel.send(told());
+        }
+        let text = next().await;
+        assert!(
+            text.starts_with("event: missed\ndata: {\"missed\":52}\n\nevent: stored"),
+            "ten messages of five, and two of this one: {text}"
+        );
+        assert_eq!(text.matches("event: stored").count(), 3);
+        assert_eq!(text.matches("\"received_at\":\"9999-").count(), 3, "{text}");
+        assert!(
+            next()
+                .await
+                .starts_with("event: missed\ndata: {\"missed\":2}")
+        );
+    }
 }
