@@ -7,7 +7,7 @@ use tests::wire::Wire;
 use tests::{Sekali, until};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::contract::{JSON, is_problem};
+use crate::contract::{JSON, NDJSON, is_problem};
 use crate::path::event;
 
 #[tokio::test]
@@ -40,6 +40,44 @@ async fn compressed_bodies_are_unpacked_within_the_limit() {
         is_problem(&answer, "br");
         assert_eq!(sekali.settled().await["received"], 2);
     }
+}
+
+#[tokio::test]
+async fn a_compressed_body_may_be_in_pieces_and_is_taken_to_its_end() {
+    let sekali = Sekali::embedded().await;
+    let lines = ["1", "2"].map(|id| format!("{}\n", event("t", id)).into_bytes());
+    let [first, second] = &lines;
+    // RFC 8878, 3.1.2: a frame that is skipped, of four bytes.
+    let skipped = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4].to_vec();
+    let gzip = [gzip(first).await, gzip(second).await];
+    let zstd = [zstd(first).await, zstd(second).await];
+    let torn = |pieces: &[Vec<u8>; 2]| {
+        let whole = pieces.concat();
+        whole[..whole.len() - 6].to_vec()
+    };
+    for (name, encoding, body, status) in [
+        ("gzip", "gzip", gzip.concat(), 200),
+        ("torn gzip", "gzip", torn(&gzip), 422),
+        ("zstd", "zstd", zstd.concat(), 200),
+        ("torn zstd", "zstd", torn(&zstd), 422),
+        (
+            "zstd after a skipped frame",
+            "zstd",
+            [skipped, zstd.concat()].concat(),
+            200,
+        ),
+    ] {
+        let request = sekali.client().post(sekali.url("/publish?ack=stored"));
+        let request = request
+            .header("content-encoding", encoding)
+            .header("content-type", NDJSON);
+        let answer = sekali.ask(request.body(body)).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.body);
+        if status == 200 {
+            assert_eq!(answer.json()["count"], 2, "{name}");
+        }
+    }
+    assert_eq!(sekali.events("").await.len(), 2);
 }
 
 async fn gzip(bytes: &[u8]) -> Vec<u8> {

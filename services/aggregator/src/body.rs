@@ -132,7 +132,8 @@ impl Reader {
             }
             Encoding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
-                let decoder = ZstdDecoder::with_params(stream(body), &[window]);
+                let mut decoder = ZstdDecoder::with_params(stream(body), &[window]);
+                decoder.multiple_members(true);
                 self.unpacked(decoder, "zstd", &mut reserved).await?
             }
         };
