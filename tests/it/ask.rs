@@ -257,20 +257,22 @@ async fn a_wrong_method_or_path_is_told_what_is_right() {
     }
 }
 
+/// The line of a key that is its own name.
+pub(crate) fn key(name: &str, scope: &str) -> String {
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest(name);
+    let halves = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits: String = halves
+        .map(|half| char::from_digit(half.into(), 16).unwrap())
+        .collect();
+    format!("{name} {scope} {digits}\n")
+}
+
 #[tokio::test]
 async fn a_key_opens_what_its_scope_says_and_a_new_file_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("keys");
-    let line = |name: &str, scope: &str| {
-        use sha2::Digest as _;
-        let hash = sha2::Sha256::digest(name);
-        let halves = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let digits: String = halves
-            .map(|half| char::from_digit(half.into(), 16).unwrap())
-            .collect();
-        format!("{name} {scope} {digits}\n")
-    };
-    let keys = line("writer", "write") + &line("reader", "read") + &line("boss", "admin");
+    let keys = key("writer", "write") + &key("reader", "read") + &key("boss", "admin");
     std::fs::write(&file, &keys).unwrap();
     let sekali = Sekali::embedded_with(&["--api-keys-file", file.to_str().unwrap()]).await;
     let status = async |method: &str, path: &str, key: &str| {
@@ -317,7 +319,7 @@ async fn a_key_opens_what_its_scope_says_and_a_new_file_is_read() {
     ] {
         assert_eq!(status("GET", path, "").await, 200, "{path}");
     }
-    std::fs::write(&file, keys + &line("newcomer", "read")).unwrap();
+    std::fs::write(&file, keys + &key("newcomer", "read")).unwrap();
     until("the new key is known", async || {
         status("GET", "/stats", "newcomer").await == 200
     })

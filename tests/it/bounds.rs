@@ -7,6 +7,7 @@ use tests::wire::Wire;
 use tests::{Sekali, until};
 use tokio::io::AsyncWriteExt as _;
 
+use crate::ask::key;
 use crate::contract::{JSON, NDJSON, is_problem};
 use crate::path::event;
 
@@ -118,31 +119,62 @@ async fn bodies_over_the_limit_are_refused_with_and_without_a_length() {
 
 #[tokio::test]
 async fn who_sends_all_of_a_body_before_reading_still_reads_why_it_was_refused() {
-    for sekali in Sekali::of_each_kind_with(&["--max-body-bytes=8000000"]).await {
-        let head = |lines: &str| format!("POST /publish HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
-        let body = " ".repeat(8_000_001);
-        let length = format!("content-length: {}\r\n", body.len());
-        for (lines, status) in [
-            (length.clone(), "413"),
-            (format!("{length}content-encoding: br\r\n"), "415"),
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(&keys, key("writer", "write") + &key("reader", "read")).unwrap();
+    let flags = [
+        "--max-body-bytes=8000000",
+        "--api-keys-file",
+        keys.to_str().unwrap(),
+    ];
+    let body = " ".repeat(8_000_001);
+    let head = |path: &str, lines: &str| {
+        let length = body.len();
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{lines}\r\n")
+    };
+    let (writer, reader) = (
+        "authorization: Bearer writer\r\n",
+        "authorization: Bearer reader\r\n",
+    );
+    for sekali in Sekali::of_each_kind_with(&flags).await {
+        for (path, lines, status) in [
+            ("/publish", writer.to_owned(), "413"),
+            (
+                "/publish",
+                format!("{writer}content-encoding: br\r\n"),
+                "415",
+            ),
+            (
+                "/publish",
+                format!("{writer}content-type: text/plain\r\n"),
+                "415",
+            ),
+            ("/publish?ack=maybe", writer.to_owned(), "422"),
+            ("/publish", String::new(), "401"),
+            ("/publish", reader.to_owned(), "403"),
         ] {
             let mut wire = Wire::connect(sekali.address(0)).await;
-            assert!(wire.send(head(&lines)).await);
-            assert!(wire.send(&body).await, "the body is not read");
+            assert!(wire.send(head(path, &lines)).await);
+            assert!(wire.send(&body).await, "{status}: the body is not read");
             let answer = wire.answers(1).await;
             assert!(
                 answer.starts_with(&format!("HTTP/1.1 {status}")),
                 "{answer}"
             );
         }
-        let mut wire = Wire::connect(sekali.address(0)).await;
-        wire.send(head(&format!("{length}expect: 100-continue\r\n")))
+        for (bearer, status) in [(writer, "413"), (reader, "403")] {
+            let mut wire = Wire::connect(sekali.address(0)).await;
+            wire.send(head(
+                "/publish",
+                &format!("{bearer}expect: 100-continue\r\n"),
+            ))
             .await;
-        let answer = wire.answers(1).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 413"),
-            "asked for nothing: {answer}"
-        );
+            let answer = wire.answers(1).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "asked for nothing: {answer}"
+            );
+        }
     }
 }
 

@@ -97,10 +97,7 @@ impl Reader {
             Ok(Err(error)) => error,
             Err(_) => return Err(ApiError::TooSlow),
         };
-        // Who asks first whether to send a body is not told to.
-        if !headers.contains_key(EXPECT) {
-            Self::discard(body).await;
-        }
+        discard(headers, body).await;
         Err(refused)
     }
 
@@ -138,14 +135,6 @@ impl Reader {
             }
         };
         Ok(Read { bytes, reserved })
-    }
-
-    /// Reads on for a while and keeps nothing: most senders read no answer before their body is
-    /// sent, and would find no more than a closed connection.
-    async fn discard(mut body: Body) {
-        let discard = async { while let Some(Ok(_)) = body.frame().await {} };
-        // Whether it came to its end makes no difference to the answer.
-        let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
     }
 
     /// A body of one piece, as small ones are, is not copied.
@@ -217,6 +206,18 @@ impl Reserved {
         self.bytes += by;
         Ok(())
     }
+}
+
+/// Reads the body of a request that is refused, for a while, and keeps nothing: most senders
+/// read no answer before their body is sent, and would find no more than a closed connection.
+pub(crate) async fn discard(headers: &HeaderMap, mut body: Body) {
+    // Who asks first whether to send a body is not told to.
+    if headers.contains_key(EXPECT) {
+        return;
+    }
+    let discard = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whether it came to its end makes no difference to the answer.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a budget is a gigabyte at most")]

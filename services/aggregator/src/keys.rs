@@ -14,6 +14,7 @@ use http::header::AUTHORIZATION;
 use lifecycle::{CancellationToken, Ticks};
 use sha2::{Digest as _, Sha256};
 
+use crate::body::discard;
 use crate::error::ApiError;
 
 /// How often the file is looked at. A key that was taken out works for this long.
@@ -99,8 +100,14 @@ pub(crate) async fn require(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    keys.check(request.headers(), scope)?;
-    Ok(next.run(request).await)
+    match keys.check(request.headers(), scope) {
+        Ok(()) => Ok(next.run(request).await),
+        Err(refused) => {
+            let (head, body) = request.into_parts();
+            discard(&head.headers, body).await;
+            Err(refused)
+        }
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -6,11 +6,12 @@ use axum::response::Response;
 use event::body::{Form, Parsed, Refusal};
 use event::{Event, body};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use serde::Serialize;
 use store::{Outcome, Store};
 use utoipa::ToSchema;
 
+use crate::body::discard;
 use crate::error::{ApiError, ItemError, Problem};
 use crate::gateway::Gateway;
 use crate::intake::Part;
@@ -81,6 +82,17 @@ struct Wish {
     partial: bool,
 }
 
+impl Wish {
+    fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let query = Query::of(uri, &["ack", "partial"])?;
+        Ok(Self {
+            form: form(headers)?,
+            stored: query.choice("ack", ["queued", "stored"])?,
+            partial: query.choice("partial", ["false", "true"])?,
+        })
+    }
+}
+
 /// A body's events, in the form in which they travel.
 struct Accepted {
     parts: Vec<Part>,
@@ -137,11 +149,12 @@ async fn take(
     events: &mut usize,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let query = Query::of(&head.uri, &["ack", "partial"])?;
-    let wish = Wish {
-        form: form(&head.headers)?,
-        stored: query.choice("ack", ["queued", "stored"])?,
-        partial: query.choice("partial", ["false", "true"])?,
+    let wish = match Wish::of(&head.uri, &head.headers) {
+        Ok(wish) => wish,
+        Err(refused) => {
+            discard(&head.headers, body).await;
+            return Err(refused);
+        }
     };
     let read = gateway.bodies.read(&head.headers, body).await?;
     // What was read is reserved until the answer: it lives on in its encoded form.
