@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
+use serde_json::{Value, json};
 use tests::wire::Wire;
-use tests::{Sekali, until};
+use tests::{Proxy, Sekali, until};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::ask::key;
@@ -227,6 +228,59 @@ async fn large_bodies_at_once_are_held_within_a_budget() {
         sekali.publish(&event("t", "1")).await.status == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_held_for_those_who_hung_up_is_within_the_budget() {
+    let flags = [
+        "--max-body-bytes",
+        "4194304",
+        "--body-budget-bytes",
+        "8388608",
+    ];
+    let mut sekali = Sekali::full_with(0, &flags).await;
+    let line = Proxy::to(sekali.redis().address()).await;
+    let database = sekali.database().to_owned();
+    sekali.lead(line.address(), &database);
+    sekali.replace_gateway().await;
+    let mut client = redis::Client::open(sekali.redis().url()).unwrap();
+    let mut appended = || -> i64 {
+        let mut count = redis::cmd("GET");
+        count.arg("sekali:{0}:in").query(&mut client).unwrap_or(0)
+    };
+    // What is appended is held on to until Redis says that it was.
+    line.mute();
+    let mut wires = Vec::new();
+    for request in 1..=2 {
+        let mut wire = Wire::connect(sekali.address(0)).await;
+        wire.send(large_request(request)).await;
+        until("it is on its way", async || appended() == request * 8).await;
+        wires.push(wire);
+    }
+    for wire in wires {
+        wire.hang_up().await;
+    }
+    let answer = sekali.publish(&event("t", "1")).await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    is_problem(&answer, "overloaded");
+    assert!(answer.body.contains("overloaded"), "{}", answer.body);
+    line.mend();
+    until("the budget is given back", async || {
+        sekali.publish(&event("t", "1")).await.status == 200
+    })
+    .await;
+}
+
+/// Eight events in a body of 4 MiB.
+fn large_request(number: i64) -> String {
+    let event = |n: usize| {
+        let mut event = event("t", &format!("{number}-{n}"));
+        event["payload"] = json!({"filler": "x".repeat(500_000)});
+        event
+    };
+    let body = (0..8).map(event).collect::<Value>().to_string();
+    let padding = " ".repeat(4_194_304 - body.len());
+    format!("POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: 4194304\r\n\r\n{body}{padding}")
 }
 
 #[tokio::test]

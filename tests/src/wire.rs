@@ -44,6 +44,15 @@ impl Wire {
         self.answers(usize::MAX).await
     }
 
+    /// Sends no more, and waits until the other side has noticed and closed as well.
+    pub async fn hang_up(mut self) {
+        self.0.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        let closed = self.0.read_to_end(&mut read);
+        // Closed or reset, it is over.
+        let _ = tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    }
+
     /// Whether the other side stays silent and open for so long.
     pub async fn is_silent(&mut self, time: Duration) -> bool {
         let mut byte = [0; 1];

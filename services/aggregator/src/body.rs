@@ -50,7 +50,8 @@ pub(crate) struct Read {
     pub(crate) reserved: Reserved,
 }
 
-/// A part of the budget.
+/// A part of the budget. It is shared by all that hold what it is for: a sender that hangs up
+/// ends its handler, but not what was handed in for it.
 pub(crate) struct Reserved {
     budget: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,

@@ -17,6 +17,7 @@ use tracing::Span;
 use upkeep::now;
 use uuid::Uuid;
 
+use crate::body::Reserved;
 use crate::error::ApiError;
 use crate::group::{self, Job, Limits};
 use crate::metrics::Metrics;
@@ -94,14 +95,37 @@ struct Append {
     parts: Vec<Part>,
     /// Of the request, if it is recorded.
     traceparent: Option<String>,
-    reply: oneshot::Sender<Result<(), ApiError>>,
+    waiting: Waiting<()>,
 }
 
 struct Record {
     batch: Batch,
     /// Of the request, if it is recorded.
     span: Option<Span>,
-    reply: oneshot::Sender<Result<Recorded, ApiError>>,
+    waiting: Waiting<Recorded>,
+}
+
+/// The request whose events they are.
+struct Waiting<T> {
+    reply: oneshot::Sender<Result<T, ApiError>>,
+    /// Given back after the round trip, even if nobody waits any more.
+    _reserved: Arc<Reserved>,
+}
+
+impl<T> Waiting<T> {
+    fn new(reserved: &Arc<Reserved>) -> (Self, oneshot::Receiver<Result<T, ApiError>>) {
+        let (reply, answer) = oneshot::channel();
+        let waiting = Self {
+            reply,
+            _reserved: Arc::clone(reserved),
+        };
+        (waiting, answer)
+    }
+
+    /// Answers, if anyone still waits: whoever has hung up sends again.
+    fn reply(self, answer: Result<T, ApiError>) {
+        let _ = self.reply.send(answer);
+    }
 }
 
 impl Job for Append {
@@ -147,16 +171,20 @@ impl Intake {
     }
 
     /// Takes the events of a request for later.
-    pub(crate) async fn queue(&self, parts: Vec<Part>) -> Result<(), ApiError> {
+    pub(crate) async fn queue(
+        &self,
+        parts: Vec<Part>,
+        reserved: &Arc<Reserved>,
+    ) -> Result<(), ApiError> {
         let Some(appends) = &self.appends else {
-            return self.store(&parts).await.map(drop);
+            return self.store(&parts, reserved).await.map(drop);
         };
         let span = spans::send(parts.iter().map(|part| part.events.count()).sum());
-        let (reply, answer) = oneshot::channel();
+        let (waiting, answer) = Waiting::new(reserved);
         let append = Append {
             parts,
             traceparent: span.as_ref().and_then(trace::traceparent),
-            reply,
+            waiting,
         };
         submit(appends, append)?;
         // The task answers every job; without an answer it has panicked.
@@ -166,14 +194,23 @@ impl Intake {
     }
 
     /// Stores the events of a request, and says what became of each.
-    pub(crate) async fn store(&self, parts: &[Part]) -> Result<Vec<Outcome>, ApiError> {
-        let (reply, answer) = oneshot::channel();
+    pub(crate) async fn store(
+        &self,
+        parts: &[Part],
+        reserved: &Arc<Reserved>,
+    ) -> Result<Vec<Outcome>, ApiError> {
+        let (waiting, answer) = Waiting::new(reserved);
         let batch = new_batch(
             EncodedEvents::join(parts.iter().map(|part| &part.events)),
             now(),
         );
         let span = spans::recorded();
-        submit(&self.records, Record { batch, span, reply })?;
+        let record = Record {
+            batch,
+            span,
+            waiting,
+        };
+        submit(&self.records, record)?;
         match answer.await.unwrap_or(Err(ApiError::OutcomeUnknown))? {
             Recorded::Now(outcomes) => Ok(outcomes),
             Recorded::Again => {
@@ -189,9 +226,9 @@ fn submit<J>(jobs: &mpsc::Sender<J>, job: J) -> Result<(), ApiError> {
 }
 
 async fn append(broker: Broker, metrics: Arc<Metrics>, jobs: Vec<Append>) {
-    let (requests, replies): (Vec<_>, Vec<_>) = jobs
+    let (requests, all_waiting): (Vec<_>, Vec<_>) = jobs
         .into_iter()
-        .map(|job| ((job.parts, job.traceparent), job.reply))
+        .map(|job| ((job.parts, job.traceparent), job.waiting))
         .unzip();
     let entries = entries(&requests, now());
     let begun = Instant::now();
@@ -209,9 +246,8 @@ async fn append(broker: Broker, metrics: Arc<Metrics>, jobs: Vec<Append>) {
         }
         of_append(&error)
     });
-    for reply in replies {
-        // Whoever has hung up sends again.
-        let _ = reply.send(answer.clone());
+    for waiting in all_waiting {
+        waiting.reply(answer.clone());
     }
 }
 
@@ -267,20 +303,20 @@ fn of_one_entry(parts: &[(&Part, Option<&String>)]) -> usize {
 
 async fn record(store: Store, tail: Tail, jobs: Vec<Record>) {
     let spans: Vec<_> = jobs.iter().filter_map(|job| job.span.clone()).collect();
-    let (batches, replies): (Vec<_>, Vec<_>) =
-        jobs.into_iter().map(|job| (job.batch, job.reply)).unzip();
+    let (batches, all_waiting): (Vec<_>, Vec<_>) =
+        jobs.into_iter().map(|job| (job.batch, job.waiting)).unzip();
     match store.record_within(&batches, now(), &spans).await {
         Ok(recorded) => {
-            for (reply, recorded) in replies.into_iter().zip(&recorded) {
-                let _ = reply.send(Ok(recorded.clone()));
+            for (waiting, recorded) in all_waiting.into_iter().zip(&recorded) {
+                waiting.reply(Ok(recorded.clone()));
             }
             // Only now: nobody waits for those who follow.
             tail.publish(&batches, &recorded).await;
         }
         Err(error) => {
             let error = ApiError::of_store(&error);
-            for reply in replies {
-                let _ = reply.send(Err(error.clone()));
+            for waiting in all_waiting {
+                waiting.reply(Err(error.clone()));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! `POST /publish`: from bytes to an acknowledgement.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,7 +13,7 @@ use serde::Serialize;
 use store::{Outcome, Store};
 use utoipa::ToSchema;
 
-use crate::body::discard;
+use crate::body::{Reserved, discard};
 use crate::error::{ApiError, ItemError, Problem};
 use crate::gateway::Gateway;
 use crate::intake::Part;
@@ -157,8 +159,8 @@ async fn take(
         }
     };
     let read = gateway.bodies.read(&head.headers, body).await?;
-    // What was read is reserved until the answer: it lives on in its encoded form.
-    let _reserved = read.reserved;
+    // What was read lives on in its encoded form.
+    let reserved = Arc::new(read.reserved);
     let split = !wish.stored && gateway.intake.has_queue();
     let accept = || accept(&read.bytes, wish, split, &gateway.store);
     let accepted = if read.bytes.len() < LARGE_BODY {
@@ -175,15 +177,20 @@ async fn take(
     gateway.metrics.refuse_items(accepted.refused);
     *events = accepted.count - accepted.refused;
     if wish.stored {
-        store(gateway, accepted, wish).await
+        store(gateway, accepted, &reserved, wish).await
     } else {
-        queue(gateway, accepted, wish).await
+        queue(gateway, accepted, &reserved, wish).await
     }
 }
 
-async fn queue(gateway: &Gateway, accepted: Accepted, wish: Wish) -> Result<Response, ApiError> {
+async fn queue(
+    gateway: &Gateway,
+    accepted: Accepted,
+    reserved: &Arc<Reserved>,
+    wish: Wish,
+) -> Result<Response, ApiError> {
     if !accepted.parts.is_empty() {
-        gateway.intake.queue(accepted.parts).await?;
+        gateway.intake.queue(accepted.parts, reserved).await?;
     }
     Ok(json(&Queued {
         status: "queued",
@@ -193,11 +200,16 @@ async fn queue(gateway: &Gateway, accepted: Accepted, wish: Wish) -> Result<Resp
     }))
 }
 
-async fn store(gateway: &Gateway, accepted: Accepted, wish: Wish) -> Result<Response, ApiError> {
+async fn store(
+    gateway: &Gateway,
+    accepted: Accepted,
+    reserved: &Arc<Reserved>,
+    wish: Wish,
+) -> Result<Response, ApiError> {
     let outcomes = if accepted.parts.is_empty() {
         Vec::new()
     } else {
-        gateway.intake.store(&accepted.parts).await?
+        gateway.intake.store(&accepted.parts, reserved).await?
     };
     let mut events = Vec::with_capacity(outcomes.len());
     for part in &accepted.parts {
