@@ -137,6 +137,31 @@ async fn filters_choose_what_they_say() {
 }
 
 #[tokio::test]
+async fn a_page_of_conflicts_leads_to_another_only_if_there_is_one() {
+    for sekali in Sekali::of_each_kind().await {
+        let version = |n: usize| {
+            let mut event = event("t", "1");
+            event["payload"] = json!({"version": n});
+            event
+        };
+        let body: Value = (0..5).map(version).collect();
+        sekali.publish(&body).await.ok();
+        sekali.settled().await;
+        let mut path = "/conflicts?limit=2".to_owned();
+        let mut pages = Vec::new();
+        loop {
+            let answer = sekali.get(&path).await;
+            pages.push(answer.ok().as_array().unwrap().len());
+            let Some(next) = next(answer.header("link")) else {
+                break;
+            };
+            path = next;
+        }
+        assert_eq!(pages, [2, 2]);
+    }
+}
+
+#[tokio::test]
 async fn what_is_stored_is_told_to_those_who_follow() {
     for sekali in Sekali::of_each_kind().await {
         sekali.settled().await;

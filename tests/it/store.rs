@@ -165,14 +165,14 @@ async fn the_first_commit_wins_and_other_content_is_listed() {
             .unwrap();
         assert_eq!(kept.payload, r#"{"v":1}"#);
         assert_eq!((kept.timestamp, kept.received_at), (at(0), at(500)));
-        let all = store.conflicts(None, None, 10).await.unwrap();
-        assert_eq!(all.len(), 2);
+        let (all, more) = store.conflicts(None, None, 10).await.unwrap();
+        assert_eq!((all.len(), more), (2, false));
         assert!(all[0].id > all[1].id);
-        let of_t = store.conflicts(Some(&topic), None, 10).await.unwrap();
+        let (of_t, _) = store.conflicts(Some(&topic), None, 10).await.unwrap();
         assert_eq!(of_t.len(), 1);
         assert_eq!(of_t[0].event.payload, r#"{"v":2}"#);
         assert_eq!(of_t[0].recorded_at, now());
-        let below = store.conflicts(None, Some(all[0].id), 10).await.unwrap();
+        let (below, _) = store.conflicts(None, Some(all[0].id), 10).await.unwrap();
         assert_eq!(below, all[1..]);
     })
     .await;
@@ -228,7 +228,10 @@ async fn the_ids_of_a_deleted_topic_are_new_again() {
         assert!(store.delete_topic(&topic).await.unwrap());
         assert!(!store.delete_topic(&topic).await.unwrap());
         assert_eq!(store.topics().await.unwrap().len(), 1);
-        assert_eq!(store.conflicts(None, None, 10).await.unwrap(), []);
+        assert_eq!(
+            store.conflicts(None, None, 10).await.unwrap(),
+            (vec![], false)
+        );
         assert_eq!(ids(&store, &Filter::default()).await.len(), 1);
         // A process that still has the old number in its memory.
         assert_eq!(

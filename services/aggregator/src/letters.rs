@@ -21,7 +21,7 @@ use crate::query::Query;
 
 const PARAMETERS: &[&str] = &["topic", "limit", "cursor"];
 
-/// The most letters of a page: each may hold an event of a mebibyte.
+/// The most letters of a page; large ones end it sooner.
 const MAX_LETTERS: usize = 100;
 
 /// An event that lost against other content under the same key.
@@ -75,11 +75,12 @@ struct ReplayView {
     get, path = "/conflicts", tag = "letters",
     params(
         ("topic" = Option<String>, Query, description = "Of this topic only"),
-        ("limit" = Option<u16>, Query, description = "At most so many; at most 100 are given"),
+        ("limit" = Option<u16>, Query, description = "At most so many; at most 100 are given, and fewer if they are large"),
         ("cursor" = Option<i64>, Query, description = "From the header Link of the page before"),
     ),
     responses(
-        (status = 200, description = "A page", body = Vec<ConflictView>),
+        (status = 200, description = "A page", body = Vec<ConflictView>,
+            headers(("Link" = String, description = "The address of the next page, rel=\"next\""))),
         (status = 422, description = "A parameter can't be meant", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
     ),
@@ -90,13 +91,13 @@ pub(crate) async fn conflicts(
 ) -> Result<Response, ApiError> {
     let query = Query::of(&uri, PARAMETERS)?;
     let (topic, before, limit) = (query.topic()?, before(&query)?, limit(&query)?);
-    let conflicts = gateway
+    let (conflicts, more) = gateway
         .store
         .conflicts(topic.as_ref(), before, limit)
         .await?;
     let page: Option<Vec<_>> = conflicts.iter().map(conflict_view).collect();
     let response = json(&page.ok_or(ApiError::Internal)?);
-    let last = conflicts.last().filter(|_| conflicts.len() == limit);
+    let last = conflicts.last().filter(|_| more);
     Ok(with_next(
         response,
         &uri,
@@ -110,11 +111,12 @@ pub(crate) async fn conflicts(
     get, path = "/dead-letters", tag = "letters",
     params(
         ("topic" = Option<String>, Query, description = "Of this topic only"),
-        ("limit" = Option<u16>, Query, description = "At most so many; at most 100 are given"),
+        ("limit" = Option<u16>, Query, description = "At most so many; at most 100 are given, and fewer if they are large"),
         ("cursor" = Option<i64>, Query, description = "From the header Link of the page before"),
     ),
     responses(
-        (status = 200, description = "A page", body = Vec<DeadLetterView>),
+        (status = 200, description = "A page", body = Vec<DeadLetterView>,
+            headers(("Link" = String, description = "The address of the next page, rel=\"next\""))),
         (status = 422, description = "A parameter can't be meant", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
     ),
@@ -125,12 +127,12 @@ pub(crate) async fn dead_letters(
 ) -> Result<Response, ApiError> {
     let query = Query::of(&uri, PARAMETERS)?;
     let (topic, before, limit) = (query.topic()?, before(&query)?, limit(&query)?);
-    let letters = gateway
+    let (letters, more) = gateway
         .store
         .dead_letters(topic.as_ref(), before, limit)
         .await?;
     let response = json(&letters.iter().map(letter_view).collect::<Vec<_>>());
-    let last = letters.last().filter(|_| letters.len() == limit);
+    let last = letters.last().filter(|_| more);
     Ok(with_next(
         response,
         &uri,

@@ -207,23 +207,25 @@ impl Store {
         change!(self, backend => backend.delete_topic(topic))
     }
 
-    /// Conflicts, newest first, with an id below `before`.
+    /// Conflicts, newest first, with an id below `before`, and whether there are more: at
+    /// least one, unless there are none, and so many that an answer is bounded to some
+    /// megabytes.
     pub async fn conflicts(
         &self,
         topic: Option<&Topic<'_>>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Conflict>, StoreError> {
+    ) -> Result<(Vec<Conflict>, bool), StoreError> {
         ask!(self, backend => backend.conflicts(topic, before, limit))
     }
 
-    /// Dead letters, newest first, with an id below `before`.
+    /// The same of dead letters.
     pub async fn dead_letters(
         &self,
         topic: Option<&Topic<'_>>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+    ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
         ask!(self, backend => backend.dead_letters(topic, before, limit))
     }
 

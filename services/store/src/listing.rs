@@ -1,5 +1,6 @@
 //! What can be listed, and where a page ends.
 
+pub(crate) mod letters;
 pub(crate) mod page;
 
 use event::{Batch, BatchId, EncodedEvents, Key, Source, Timestamp, Topic};

@@ -33,7 +33,7 @@ async fn a_poison_event_is_buried_and_its_neighbours_are_stored() {
     let counts = counts(&store).await;
     assert!(counts.balance());
     assert_eq!((counts.unique, counts.buried), (95, 5));
-    let letters = store.dead_letters(None, None, 10).await.unwrap();
+    let (letters, _) = store.dead_letters(None, None, 10).await.unwrap();
     assert_eq!(letters.len(), 5);
     let again = store
         .replay_dead_letter(letters[0].id, now())
@@ -57,7 +57,7 @@ async fn what_cannot_be_decoded_is_one_letter_that_counts_as_many() {
             [Recorded::Now(vec![]), Recorded::Now(vec![Stored])]
         );
         assert_eq!(record(&store, &[garbled]).await, [Recorded::Again]);
-        let letters = store.dead_letters(None, None, 10).await.unwrap();
+        let (letters, _) = store.dead_letters(None, None, 10).await.unwrap();
         let [letter] = &letters[..] else {
             panic!("{letters:?}")
         };
@@ -99,7 +99,7 @@ async fn a_letter_is_replayed_once_when_its_reason_is_gone() {
         );
         small.refresh_topics().await.unwrap();
         assert_eq!((beyond("a"), beyond("b")), (false, true));
-        let letters = small.dead_letters(None, None, 10).await.unwrap();
+        let (letters, _) = small.dead_letters(None, None, 10).await.unwrap();
         let [letter] = &letters[..] else {
             panic!("{letters:?}")
         };
@@ -131,12 +131,44 @@ async fn a_letter_is_replayed_once_when_its_reason_is_gone() {
             ..Counts::default()
         };
         assert_eq!(counts(&store).await, expected);
-        let letters = store.dead_letters(None, None, 10).await.unwrap();
+        let (letters, _) = store.dead_letters(None, None, 10).await.unwrap();
         assert_eq!(letters[0].replayed_at, Some(now()));
         let topic = Topic::parse("b").unwrap();
         let event_id = EventId::parse("1").unwrap();
         let kept = store.event(&topic, &event_id).await.unwrap().unwrap();
         assert_eq!(kept.payload, r#"{"kept":"\u0000"}"#);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_of_letters_ends_with_the_bytes_that_one_may_hold() {
+    over_each(async |database| {
+        let store = database.store(10);
+        let text = |n: usize| format!(r#"{{"{n}":"{}"}}"#, "x".repeat(900_000));
+        let payloads: Vec<_> = (0..7).map(text).collect();
+        // The first is stored; of the others each is a conflict.
+        let events: Vec<_> = payloads.iter().map(|one| event("t", "a", one)).collect();
+        record(&store, &[batch(1, &events)]).await;
+        let garbled = (2..8).map(|id| Batch {
+            events: EncodedEvents::from_parts(vec![1; 900_000].into(), 1),
+            ..batch(id, &[])
+        });
+        record(&store, &garbled.collect::<Vec<_>>()).await;
+        // Three of these are more than two megabytes, and the next three are all.
+        let (first, more) = store.conflicts(None, None, 100).await.unwrap();
+        assert_eq!((first.len(), more), (3, true));
+        let last = first.last().map(|conflict| conflict.id);
+        let (rest, more) = store.conflicts(None, last, 100).await.unwrap();
+        assert_eq!((rest.len(), more), (3, false));
+        let (first, more) = store.dead_letters(None, None, 100).await.unwrap();
+        assert_eq!((first.len(), more), (3, true));
+        let last = first.last().map(|letter| letter.id);
+        let (rest, more) = store.dead_letters(None, last, 100).await.unwrap();
+        assert_eq!((rest.len(), more), (3, false));
+        // And of fewer, there are more only if there are.
+        assert!(store.dead_letters(None, last, 2).await.unwrap().1);
+        assert!(!store.dead_letters(None, last, 3).await.unwrap().1);
     })
     .await;
 }

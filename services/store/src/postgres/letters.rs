@@ -7,6 +7,7 @@ use sqlx::postgres::{PgBindIterExt as _, PgConnection, PgRow};
 use super::instant::Instant;
 use super::record::Replay;
 use super::{Postgres, connection};
+use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS};
 use crate::listing::{Conflict, DeadLetter, Replayed};
 use crate::record::{Arrivals, Letter};
 use crate::{StoreError, StoredEvent};
@@ -85,20 +86,13 @@ impl Postgres {
         topic: Option<&Topic<'_>>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Conflict>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT c.id, c.recorded_at, t.name, c.event_id, c.ts, c.source, c.payload, c.received_at
-             FROM conflicts c JOIN topics t ON t.id = c.topic_id
-             WHERE c.id < $1
-               AND ($2::text IS NULL OR c.topic_id = (SELECT id FROM topics WHERE name = $2))
-             ORDER BY c.id DESC LIMIT $3",
-        )
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(topic.map(Topic::as_str))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.iter().map(read_conflict).collect::<Result<_, _>>()?)
+    ) -> Result<(Vec<Conflict>, bool), StoreError> {
+        let rows = sqlx::query(CONFLICTS)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(topic.map(Topic::as_str))
+            .bind(letters::rows(limit))
+            .fetch(&self.pool);
+        Ok(letters::page(rows, limit, read_conflict).await?)
     }
 
     pub(crate) async fn dead_letters(
@@ -106,19 +100,13 @@ impl Postgres {
         topic: Option<&Topic<'_>>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at, replayed_at
-             FROM dead_letters
-             WHERE id < $1 AND ($2::text IS NULL OR topic = $2)
-             ORDER BY id DESC LIMIT $3",
-        )
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(topic.map(Topic::as_str))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.iter().map(read_letter).collect::<Result<_, _>>()?)
+    ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
+        let rows = sqlx::query(DEAD_LETTERS)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(topic.map(Topic::as_str))
+            .bind(letters::rows(limit))
+            .fetch(&self.pool);
+        Ok(letters::page(rows, limit, read_letter).await?)
     }
 
     pub(crate) async fn replay_dead_letter(
@@ -160,11 +148,8 @@ impl Postgres {
     }
 
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
-        Ok(self
-            .dead_letters(None, id.checked_add(1), 1)
-            .await?
-            .pop()
-            .filter(|letter| letter.id == id))
+        let (mut letters, _) = self.dead_letters(None, id.checked_add(1), 1).await?;
+        Ok(letters.pop().filter(|letter| letter.id == id))
     }
 
     pub(crate) async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {

@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::Sqlite;
 use super::query::timestamp;
+use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS};
 use crate::listing::{Conflict, DeadLetter, Replayed};
 use crate::record::{Arrivals, Letter};
 use crate::{Recorded, StoreError, StoredEvent};
@@ -65,20 +66,13 @@ impl Sqlite {
         topic: Option<&Topic<'_>>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<Conflict>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT c.id, c.recorded_at, t.name, c.event_id, c.ts, c.source, c.payload, c.received_at
-             FROM conflicts c JOIN topics t ON t.id = c.topic_id
-             WHERE c.id < ?1
-               AND (?2 IS NULL OR c.topic_id = (SELECT id FROM topics WHERE name = ?2))
-             ORDER BY c.id DESC LIMIT ?3",
-        )
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(topic.map(Topic::as_str))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.iter().map(read_conflict).collect::<Result<_, _>>()?)
+    ) -> Result<(Vec<Conflict>, bool), StoreError> {
+        let rows = sqlx::query(CONFLICTS)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(topic.map(Topic::as_str))
+            .bind(letters::rows(limit))
+            .fetch(&self.readers);
+        Ok(letters::page(rows, limit, read_conflict).await?)
     }
 
     pub(crate) async fn dead_letters(
@@ -86,19 +80,13 @@ impl Sqlite {
         topic: Option<&Topic<'_>>,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at, replayed_at
-             FROM dead_letters
-             WHERE id < ?1 AND (?2 IS NULL OR topic = ?2)
-             ORDER BY id DESC LIMIT ?3",
-        )
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(topic.map(Topic::as_str))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(rows.iter().map(read_letter).collect::<Result<_, _>>()?)
+    ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
+        let rows = sqlx::query(DEAD_LETTERS)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(topic.map(Topic::as_str))
+            .bind(letters::rows(limit))
+            .fetch(&self.readers);
+        Ok(letters::page(rows, limit, read_letter).await?)
     }
 
     pub(crate) async fn replay_dead_letter(
