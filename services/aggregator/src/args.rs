@@ -36,8 +36,9 @@ pub struct Args {
     pub broker_url: Option<Secret>,
 
     /// Who may do what: lines of a name, a scope (write, read or admin) and the SHA-256 of
-    /// the key in hexadecimal. Reread when it changes. Without one, all is open to
-    /// whoever reaches the port
+    /// the key in hexadecimal. Reread when it changes; with a fault, or without any key, it
+    /// is refused, and the keys of before stay. Without a file, all is open to whoever
+    /// reaches the port
     #[arg(long, env)]
     pub api_keys_file: Option<PathBuf>,
 

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use lifecycle::{CancellationToken, Ticks};
+use lifecycle::{CancellationToken, Ticks, seldom};
 use sha2::{Digest as _, Sha256};
 
 use crate::body::discard;
@@ -41,6 +41,9 @@ impl Scope {
 type Hash = [u8; 32];
 type Known = HashMap<Hash, Scope>;
 
+/// When a file was written, and its length.
+type Stamp = (SystemTime, u64);
+
 /// The keys of a file, as it was when it could last be read.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
@@ -59,24 +62,31 @@ impl Keys {
     /// Rereads the file whenever it changes. One that can't be read changes nothing: to
     /// shut everyone out because of a slip would be worse.
     pub(crate) async fn watch(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mut seen = changed_at(&self.path);
+        // Not how it is now: it may have changed since it was read at the start.
+        let mut seen = None;
         let mut ticks = Ticks::every(LOOK, &shutdown);
         while ticks.next().await {
-            let now = changed_at(&self.path);
-            if now == seen {
-                continue;
+            if let Err(error) = self.look(&mut seen) {
+                let error = format!("{error:#}");
+                seldom!(error, %error, "the API keys can't be reread, the old ones stay");
             }
-            seen = now;
-            match read(&self.path) {
-                Ok(known) => {
-                    tracing::info!(keys = known.len(), "the API keys were reread");
-                    *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
-                }
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::error!(%error, "the API keys can't be reread, the old ones stay");
-                }
-            }
+        }
+        Ok(())
+    }
+
+    /// Rereads the file unless it is as it was when that last succeeded: what made it fail
+    /// may pass without a trace, as when somebody is let read it.
+    fn look(&self, seen: &mut Option<Stamp>) -> anyhow::Result<()> {
+        let now = stamp(&self.path);
+        if now.is_some() && now == *seen {
+            return Ok(());
+        }
+        let known = read(&self.path)?;
+        *seen = now;
+        let mut current = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if *current != known {
+            tracing::info!(keys = known.len(), "the API keys were reread");
+            *current = known;
         }
         Ok(())
     }
@@ -118,7 +128,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .then(|| key.trim_start_matches(' '))
 }
 
-fn changed_at(path: &Path) -> Option<(SystemTime, u64)> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
@@ -139,6 +149,10 @@ fn parse(text: &str) -> anyhow::Result<Known> {
         if known.insert(hash, scope).is_some() {
             bail!("line {number}: the same key stands above");
         }
+    }
+    if known.is_empty() {
+        // More likely somebody is about to write it, or has cut it short.
+        bail!("it holds no key");
     }
     Ok(known)
 }
@@ -212,10 +226,37 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_could_not_be_read_is_read_once_it_can_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let write = |scope: &str, second: u64| {
+            std::fs::write(&path, format!("me {scope} {SECRET}")).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            file.set_modified(time).unwrap();
+        };
+        write("admin", 0);
+        let keys = Keys::read(&path).unwrap();
+        let reads = || check(&keys, "Bearer secret", Scope::Read).is_ok();
+        let mut seen = None;
+        write("write", 1);
+        keys.look(&mut seen).unwrap();
+        assert!(!reads(), "it changed before the first look");
+        write("wrong", 2);
+        keys.look(&mut seen).unwrap_err();
+        // Mended without another time or length, as when somebody is let read it.
+        write("admin", 2);
+        keys.look(&mut seen).unwrap();
+        assert!(reads());
+    }
+
+    #[test]
     fn a_line_that_cannot_be_meant_is_named() {
         for (text, expected) in [
             ("me", "line 1: a line is a name, a scope"),
             (&format!("\nme root {SECRET}")[..], "line 2: the scope is"),
+            ("", "it holds no key"),
+            ("# nobody\n", "it holds no key"),
             ("me read abc", "64 hexadecimal"),
             (&format!("me read {}", "x".repeat(64)), "64 hexadecimal"),
             (&format!("a read {SECRET}\nb read {SECRET}"), "stands above"),
