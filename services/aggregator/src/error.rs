@@ -45,6 +45,9 @@ pub(crate) enum ApiError {
     Unavailable(&'static str),
     /// It can't be known whether the events were taken.
     OutcomeUnknown,
+    /// It can't be known whether something else was done, which is not always harmless to do
+    /// again.
+    MaybeDone,
     /// A defect.
     Internal,
 }
@@ -110,7 +113,7 @@ impl ApiError {
             Self::Overloaded | Self::QueueFull | Self::Unavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+            Self::OutcomeUnknown | Self::MaybeDone => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -141,7 +144,9 @@ impl ApiError {
             Self::Overloaded => ("overloaded", "Too much at once"),
             Self::QueueFull => ("queue-full", "The queue is full"),
             Self::Unavailable(_) => ("unavailable", "A part can't be reached"),
-            Self::OutcomeUnknown => ("outcome-unknown", "The outcome is not known"),
+            Self::OutcomeUnknown | Self::MaybeDone => {
+                ("outcome-unknown", "The outcome is not known")
+            }
             Self::Internal => ("internal", "An error of the server's own"),
         }
     }
@@ -191,11 +196,12 @@ impl ApiError {
                  taken is not taken twice"
                     .into()
             }
+            Self::MaybeDone => "it may have been done or not; look before you ask again".into(),
             Self::Internal => "the log says more".into(),
         }
     }
 
-    /// An error of the store, which is logged.
+    /// An error of the store while it recorded events, which is logged.
     pub(crate) fn of_store(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) | StoreError::Unusable(_) => {
@@ -203,7 +209,7 @@ impl ApiError {
                 Self::Unavailable("store")
             }
             StoreError::OutcomeUnknown(_) => {
-                seldom!(warn, %error, "the store gave no answer; whoever asks is told to ask again");
+                seldom!(warn, %error, "the store gave no answer; whoever asked is told so");
                 Self::OutcomeUnknown
             }
             StoreError::Unbalanced(_) | StoreError::Migration(_) => {
@@ -215,8 +221,12 @@ impl ApiError {
 }
 
 impl From<StoreError> for ApiError {
+    /// Of whatever else the store was asked.
     fn from(error: StoreError) -> Self {
-        Self::of_store(&error)
+        match Self::of_store(&error) {
+            Self::OutcomeUnknown => Self::MaybeDone,
+            known => known,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -141,10 +142,13 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn one(
     State(gateway): State<Gateway>,
-    Path((topic, event_id)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let missing = ApiError::NotFound("event");
-    // What can't be a topic or an id has no event.
+    // What can't be a text, a topic or an id has no event.
+    let Ok(Path((topic, event_id))) = path else {
+        return Err(missing);
+    };
     let (Ok(topic), Ok(event_id)) = (Topic::parse(topic), EventId::parse(event_id)) else {
         return Err(missing);
     };

@@ -1,5 +1,6 @@
 //! What was not stored: conflicts and dead letters.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use base64::Engine as _;
@@ -152,13 +153,14 @@ pub(crate) async fn dead_letters(
         (status = 404, description = "There is no such letter", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It still can't be stored, or was replayed before", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "It may have been recorded or not; look before you ask again", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn replay(
     State(gateway): State<Gateway>,
-    Path(id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let id = letter_id(&id)?;
+    let id = letter_id(path)?;
     match gateway.store.replay_dead_letter(id, now()).await? {
         Replayed::Recorded(outcomes) => {
             let stored = outcomes
@@ -189,21 +191,23 @@ pub(crate) async fn replay(
         (status = 204, description = "It is gone"),
         (status = 404, description = "There is no such letter", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "It may be gone or not; look before you ask again", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn drop_letter(
     State(gateway): State<Gateway>,
-    Path(id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
-    if gateway.store.drop_dead_letter(letter_id(&id)?).await? {
+    if gateway.store.drop_dead_letter(letter_id(path)?).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(ApiError::NotFound("dead letter"))
     }
 }
 
-fn letter_id(text: &str) -> Result<i64, ApiError> {
-    text.parse().map_err(|_| ApiError::NotFound("dead letter"))
+fn letter_id(path: Result<Path<String>, PathRejection>) -> Result<i64, ApiError> {
+    let id = path.ok().and_then(|Path(id)| id.parse().ok());
+    id.ok_or(ApiError::NotFound("dead letter"))
 }
 
 fn limit(query: &Query<'_>) -> Result<usize, ApiError> {

@@ -7,8 +7,11 @@ use axum::Router;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, Info, License, OpenApi, SecurityRequirement};
+use utoipa::openapi::{
+    ComponentsBuilder, Content, Info, License, OpenApi, Ref, ResponseBuilder, SecurityRequirement,
+};
 
 use crate::gateway;
 
@@ -40,11 +43,33 @@ pub(crate) fn document() -> String {
     // Either a key or, where there is no file of keys, nothing.
     let key = SecurityRequirement::new("key", std::iter::empty::<String>());
     api.security = Some(vec![SecurityRequirement::default(), key]);
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.delete];
+        operations.into_iter().flatten().for_each(behind_keys);
+    }
     let mut text = api
         .to_pretty_json()
         .expect("texts and numbers can be written");
     text.push('\n');
     text
+}
+
+/// Adds what whoever has not the right key is answered, everywhere the same.
+fn behind_keys(operation: &mut Operation) {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    let refusal = |description: &str| {
+        ResponseBuilder::new()
+            .description(description)
+            .content("application/problem+json", problem.clone())
+            .build()
+    };
+    let responses = &mut operation.responses.responses;
+    for (status, description) in [
+        ("401", "A key is needed"),
+        ("403", "The key has another scope"),
+    ] {
+        responses.insert(status.into(), refusal(description).into());
+    }
 }
 
 /// Writes the document to standard output.
@@ -83,7 +108,11 @@ mod tests {
             for (method, operation) in methods.as_object().unwrap() {
                 operations += 1;
                 assert!(operation["summary"].is_string(), "{method} {path}");
-                assert!(operation["responses"].is_object(), "{method} {path}");
+                for refusal in ["401", "403"] {
+                    let problem = &operation["responses"][refusal]["content"];
+                    let problem = &problem["application/problem+json"]["schema"]["$ref"];
+                    assert_eq!(problem, "#/components/schemas/Problem", "{method} {path}");
+                }
             }
         }
         assert_eq!(operations, 11);

@@ -121,8 +121,6 @@ struct Accepted {
     ),
     responses(
         (status = 200, description = "Taken; with ack=stored, a StoredAnswer", body = Queued),
-        (status = 401, description = "A key is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The key may not write", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "An unknown content type or encoding", body = Problem, content_type = "application/problem+json"),

@@ -1,5 +1,6 @@
 //! `GET /stats` and the books of each topic.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use broker::Depth;
@@ -68,6 +69,7 @@ pub(crate) struct TopicView {
     get, path = "/stats", tag = "books",
     responses(
         (status = 200, description = "The books", body = Stats),
+        (status = 422, description = "A parameter, of which there are none", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The queue or the store can't be reached", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -125,6 +127,7 @@ fn share(part: i64, whole: i64) -> f64 {
     get, path = "/topics", tag = "books",
     responses(
         (status = 200, description = "By name", body = Vec<TopicView>),
+        (status = 422, description = "A parameter, of which there are none", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -155,13 +158,18 @@ pub(crate) async fn topics(State(gateway): State<Gateway>, uri: Uri) -> Result<R
         (status = 204, description = "It is gone"),
         (status = 404, description = "There is none of that name", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "It may be gone or not; look before you ask again", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn delete_topic(
     State(gateway): State<Gateway>,
-    Path(topic): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let missing = ApiError::NotFound("topic");
+    // What can't be a text or a name has no topic.
+    let Ok(Path(topic)) = path else {
+        return Err(missing);
+    };
     let Ok(topic) = Topic::parse(topic) else {
         return Err(missing);
     };
