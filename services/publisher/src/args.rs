@@ -60,6 +60,12 @@ pub(crate) struct Load {
     #[arg(long, env, value_parser = run_name)]
     pub(crate) run: Option<String>,
 
+    /// The run's name is a new one: nothing of it can be there yet, and none is looked for. The
+    /// verdict is the stricter: what an earlier run may have sent explains nothing. A name that
+    /// is drawn is new without it
+    #[arg(long, env)]
+    pub(crate) new: bool,
+
     /// The share of resends: the bytes of an earlier event again. 0 to 0.99; the nearer to
     /// 1, the longer it takes to find what to resend
     #[arg(long, env, default_value_t = 0.3, value_parser = share)]

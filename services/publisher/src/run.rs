@@ -48,7 +48,7 @@ pub(crate) async fn run(
     let seed = load
         .seed
         .unwrap_or_else(|| lifecycle::backoff::seed() >> 11);
-    let is_new = load.seed.is_none() && load.run.is_none();
+    let is_new = load.new || (load.seed.is_none() && load.run.is_none());
     let name = load.run.clone().unwrap_or_else(|| seed.to_string());
     let queue_wait = Duration::from_secs(outcome.queue_wait_seconds);
     let patience = session.patience.min(queue_wait.max(MIN_PATIENCE));

@@ -130,6 +130,17 @@ async fn the_same_seed_sends_the_same_bytes_and_finds_them_there() {
 }
 
 #[tokio::test]
+async fn what_is_taken_twice_is_found_out_beside_other_senders_if_the_name_is_new() {
+    let toy = Toy::start(Mischief::TakeTwice);
+    let words = "--events 400 --run a --seed 7 --batch 10 --new --verify";
+    let report = run(&toy, words).await;
+    assert!(!report.passed, "{report:?}");
+    let words = verdict_words(&report);
+    assert!(words.contains("1 topics with wrong books"), "{words}");
+    assert!(words.contains("can have been taken"), "{words}");
+}
+
+#[tokio::test]
 async fn without_a_seed_every_run_is_another() {
     let toy = Toy::start(Mischief::None);
     let seeds: Vec<_> = [

@@ -41,6 +41,9 @@ pub(super) enum Mischief {
     TakeUnknown,
     /// Counts a duplicate too few.
     Miscount,
+    /// Counts an event as taken once more than it came, and as a duplicate, like one that is
+    /// delivered twice. Until something comes, the queue is full of what others sent.
+    TakeTwice,
     /// Breaks off the first page of each topic once, as a gateway that is killed.
     BreakOff,
     /// Wants a key.
@@ -74,6 +77,7 @@ pub(super) struct Inner {
     broken_off: BTreeSet<String>,
     forgotten: Option<(String, String)>,
     has_miscounted: bool,
+    has_taken_twice: bool,
     /// Looks at the queue before it is empty.
     looks: u32,
 }
@@ -94,6 +98,7 @@ impl Toy {
                 broken_off: BTreeSet::new(),
                 forgotten: None,
                 has_miscounted: false,
+                has_taken_twice: false,
                 looks: 3,
             })),
             taken: Arc::new(Notify::new()),
@@ -137,6 +142,8 @@ impl Inner {
         let miscounts = self.mischief == Mischief::Miscount
             && outcome == "duplicate"
             && !std::mem::replace(&mut self.has_miscounted, true);
+        let takes_twice = self.mischief == Mischief::TakeTwice
+            && !std::mem::replace(&mut self.has_taken_twice, true);
         let books = self.books.entry(topic).or_default();
         let mut count = |name| *books.entry(name).or_default() += 1;
         if forget && !lies {
@@ -147,6 +154,10 @@ impl Inner {
             "stored" => count("unique"),
             _ if miscounts => {}
             _ => count("duplicates"),
+        }
+        if takes_twice {
+            count("received");
+            count("duplicates");
         }
         if outcome == "conflict" {
             count("conflicts");
@@ -322,7 +333,10 @@ async fn topics(State(toy): State<Toy>) -> String {
 
 async fn stats(State(toy): State<Toy>) -> String {
     let mut inner = toy.lock();
-    inner.looks = inner.looks.saturating_sub(1);
+    let is_of_others = inner.mischief == Mischief::TakeTwice && inner.requests == 0;
+    if !is_of_others {
+        inner.looks = inner.looks.saturating_sub(1);
+    }
     json!({"received": inner.received, "queue_depth": inner.looks * 10}).to_string()
 }
 
