@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::resources::{Pipeline, PipelineStatus};
 use decide::{BALANCED, Decision, READY, Replicas, SCALING, Seen, decide};
 
-pub(crate) use desired::elapsed;
+pub(crate) use desired::{as_float, elapsed};
 
 /// How often to look: half of what a grown queue may wait for more workers.
 const PERIOD: Duration = Duration::from_secs(5);

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
+use crate::pipeline::as_float;
 use crate::resources::{ChaosRun, ChaosRunSpec, GatewayRef, Ids};
 
 /// On the Jobs and pods of a run: its name.
@@ -155,7 +156,8 @@ fn arguments(
         Ids::Text => "text",
     };
     let GatewayRef { service, port } = gateway;
-    let mut arguments = vec!["--verify".to_owned()];
+    // The uid is in the name: there can be nothing of it yet.
+    let mut arguments = vec!["--verify".to_owned(), "--new".to_owned()];
     let mut flag = |name: &str, value: String| arguments.push(format!("--{name}={value}"));
     flag("target-url", format!("http://{service}:{port}"));
     flag("run", name.into());
@@ -174,12 +176,8 @@ fn arguments(
     arguments
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a rate of millions fits a double"
-)]
 fn share(rate: i64, publishers: i64) -> String {
-    (rate as f64 / publishers as f64).to_string()
+    (as_float(rate) / as_float(publishers)).to_string()
 }
 
 #[cfg(test)]
@@ -232,6 +230,8 @@ spec:
             assert_eq!(job.metadata.name.as_ref(), Some(&name));
             let arguments = arguments_of(job);
             assert_eq!(arguments[0], "--api-key-file=/key");
+            // With an earlier run thought possible, an event may be taken any number of times.
+            assert!(arguments.iter().any(|one| one == "--new"));
             let value = |flag: &str| {
                 let flag = format!("--{flag}=");
                 let value = arguments.iter().find_map(|one| one.strip_prefix(&flag));

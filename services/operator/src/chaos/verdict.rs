@@ -1,8 +1,9 @@
 //! What the reports of all publishers come to. Pure.
 
-use super::report::Report;
+use super::report::{Findings, Report};
 use super::schedule::planned;
 use crate::conditions::Aspect;
+use crate::pipeline::as_float;
 use crate::resources::{ChaosRunSpec, Injection, PublisherStatus, Totals, Verdict};
 
 pub(crate) const PASSED: &str = "Passed";
@@ -13,24 +14,19 @@ pub(crate) type Outcome = Result<Report, String>;
 /// The longest words of one publisher that the status keeps.
 const MAX_WORDS: usize = 600;
 
-/// Sums up what there is to sum up.
+/// Sums up what all of them reported. A number that lacks a publisher's part would read like a
+/// good one.
 pub(crate) fn totals(outcomes: &[Outcome]) -> Totals {
-    let reports: Vec<_> = outcomes
-        .iter()
-        .filter_map(|one| one.as_ref().ok())
-        .collect();
-    let found: Vec<_> = reports
-        .iter()
-        .filter_map(|one| one.verdict.as_ref())
-        .collect();
-    if reports.is_empty() {
+    let reports = outcomes.iter().map(|one| one.as_ref().ok());
+    let Some(reports) = reports.collect::<Option<Vec<_>>>() else {
         return Totals::default();
-    }
+    };
+    let found = reports.iter().map(|one| one.verdict.as_ref());
+    let found: Option<Vec<_>> = found.collect();
     let sent = |of: fn(&Report) -> i64| Some(reports.iter().map(|one| of(one)).sum());
-    // A number that lacks a publisher's part would read like a good one.
-    let all = found.len() == outcomes.len();
-    let found = |of: fn(&super::report::Findings) -> i64| {
-        all.then(|| found.iter().map(|one| of(one)).sum::<i64>())
+    let found = |of: fn(&Findings) -> i64| {
+        let found = found.as_ref()?.iter();
+        Some(found.map(|one| of(one)).sum::<i64>())
     };
     let acknowledged: i64 = reports.iter().map(|one| one.acknowledged).sum();
     let seconds = reports.iter().map(|one| one.seconds).fold(0.0, f64::max);
@@ -97,7 +93,8 @@ pub(crate) fn judge(
     if done < planned {
         let message = format!(
             "nothing was lost, but the load had ended before {} of {planned} faults: send more \
-             events, or fewer a second, or have the faults come sooner",
+             events, or fewer a second, or have the faults come sooner; each needs a ready pod of \
+             its target",
             planned - done,
         );
         return failed("FaultsMissed", message);
@@ -127,11 +124,6 @@ fn words(outcome: &Outcome) -> String {
             (None, None) => "it has no verdict".into(),
         },
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "it becomes a rate")]
-fn as_float(events: i64) -> f64 {
-    events as f64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it is shown to people")]

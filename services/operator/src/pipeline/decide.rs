@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::desired::{Load, Memory, Staff, desired};
+use super::desired::{Load, Memory, Staff, as_float, desired};
 use crate::conditions::{Aspect, Truth, whole_seconds};
 use crate::gateway::Books;
 use crate::resources::{Pipeline, PipelineStatus};
@@ -193,11 +193,6 @@ fn balanced(seen: &Seen) -> Option<Aspect> {
 
 fn age(books: &Books) -> Duration {
     Duration::try_from_secs_f64(books.oldest_age_seconds).unwrap_or_default()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "it is an estimate")]
-fn as_float(rate: i64) -> f64 {
-    rate as f64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it is an estimate")]

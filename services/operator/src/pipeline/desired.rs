@@ -126,8 +126,12 @@ fn whole(workers: f64) -> i32 {
     workers.ceil().clamp(0.0, f64::from(i32::MAX)) as i32
 }
 
-#[expect(clippy::cast_precision_loss, reason = "it is divided by an estimate")]
-fn as_float(events: i64) -> f64 {
+/// Events, or events a second, for a rate.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "up to 2^53 it is the same number, and more is no rate of anything"
+)]
+pub(crate) fn as_float(events: i64) -> f64 {
     events as f64
 }
 
