@@ -30,8 +30,8 @@ pub(crate) enum Command {
     Crds,
     /// Waits until a ChaosRun is over, prints its verdict, and fails unless it passed
     Await(Await),
-    /// Deletes the Pipelines and ChaosRuns of an installation, and waits until they are gone:
-    /// before the operator is
+    /// Deletes the Pipelines and ChaosRuns of an installation, and waits until they are gone. Run
+    /// it before the operator is removed, which cleans up after them
     Retire(Retire),
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
@@ -30,6 +31,14 @@ const RECONCILE: &str = "sekali.dev/reconcile";
 /// The first and the longest pause before a resource is looked at again after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The way to the API server, and the namespace: the one that was told, or that of the
+/// kubeconfig or of the pod.
+pub(crate) async fn connect(namespace: Option<String>) -> anyhow::Result<(Client, String)> {
+    let client = Client::try_default().await.context("find the API server")?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().into());
+    Ok((client, namespace))
+}
 
 /// What a reconciliation works with.
 pub(crate) struct Context {

@@ -37,11 +37,6 @@ where
     let changes = predicates::generation
         .combine(predicates::annotations)
         .combine(predicates::finalizers);
-    let kind = K::kind(&());
-    let failed_watches = context
-        .metrics
-        .failures
-        .with_label_values(&[&*kind, "watch"]);
     let stream = watcher(api, watcher::Config::default().any_semantic())
         .default_backoff()
         .reflect(writer)
@@ -53,6 +48,8 @@ where
     let retry = |object: Arc<DeserializeGuard<K>>, _: &Error, context: Arc<Context>| {
         Action::requeue(context.pause(&K::kind(&()), &object.name_any()))
     };
+    let kind = K::kind(&());
+    let of_all = Arc::clone(&context);
     Controller::for_stream(stream, reader)
         .with_config(
             Config::default()
@@ -62,13 +59,25 @@ where
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(look, retry, context)
         .for_each(async |result| {
-            // Failed looks are logged where they are made.
-            if let Err(controller::Error::QueueError(error)) = result {
-                failed_watches.inc();
-                lifecycle::seldom!(warn, %kind, %error, "the watch failed and begins anew");
+            if let Err(error) = result {
+                heed(&error, &kind, &of_all);
             }
         })
         .await;
+}
+
+/// What fails around a look; one that itself fails is logged where it is made.
+fn heed(error: &controller::Error<Error, watcher::Error>, kind: &str, context: &Context) {
+    match error {
+        controller::Error::QueueError(error) => {
+            let failures = &context.metrics.failures;
+            failures.with_label_values(&[kind, "watch"]).inc();
+            lifecycle::seldom!(warn, kind, %error, "the watch failed and begins anew");
+        }
+        // It was to be looked at again, and was deleted meanwhile.
+        controller::Error::ObjectNotFound(gone) => context.recovered(kind, &gone.name),
+        _ => {}
+    }
 }
 
 async fn look<K, R, F>(
@@ -116,4 +125,29 @@ where
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::ObjectRef;
+
+    use super::*;
+    use crate::fixtures::Cluster;
+    use crate::resources::ChaosRun;
+
+    #[tokio::test]
+    async fn what_is_deleted_while_it_backs_off_is_no_longer_counted() {
+        let look = async |context: Arc<Context>| {
+            let kind = ChaosRun::kind(&());
+            let gauge = context.metrics.backing_off.with_label_values(&[&*kind]);
+            context.pause(&kind, "smoke");
+            let before = gauge.get();
+            let gone = ObjectRef::<ChaosRun>::new("smoke").erase();
+            let error = controller::Error::ObjectNotFound(Box::new(gone));
+            heed(&error, &kind, &context);
+            (before, gauge.get())
+        };
+        let (counted, _) = Cluster::default().run(look).await;
+        assert_eq!(counted, (1, 0));
+    }
 }

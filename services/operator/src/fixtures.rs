@@ -40,6 +40,8 @@ pub(crate) struct Cluster {
     objects: BTreeMap<String, Value>,
     /// Writes to these are refused with a status.
     refused: BTreeMap<String, u16>,
+    /// The same of what is read.
+    unread: BTreeMap<String, u16>,
     books: Option<Value>,
     topics: Vec<String>,
 }
@@ -68,6 +70,11 @@ impl Cluster {
 
     pub(crate) fn refusing(mut self, path: &str, status: u16) -> Self {
         self.refused.insert(path.into(), status);
+        self
+    }
+
+    pub(crate) fn refusing_reads(mut self, path: &str, status: u16) -> Self {
+        self.unread.insert(path.into(), status);
         self
     }
 
@@ -125,6 +132,9 @@ impl Cluster {
         let path = relative(head.uri.path());
         let query = head.uri.query().unwrap_or_default();
         if head.method == Method::GET {
+            if let Some(&status) = self.unread.get(&path) {
+                return refuse(status);
+            }
             return match self.objects.get(&path) {
                 Some(object) => respond(200, object),
                 // What nobody put there is an empty list, or no object.

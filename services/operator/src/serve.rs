@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::args::Serve;
 use crate::chaos::{self, Template};
-use crate::context::{Context, Parts, apply};
+use crate::context::{Context, Parts, apply, connect};
 use crate::controller;
 use crate::gateway::Gateways;
 use crate::lease::Lease;
@@ -43,8 +43,7 @@ pub(crate) async fn start(process: &Process, args: Serve) -> anyhow::Result<()> 
     let metrics = Metrics::register(&process.metrics)?;
     process.serve_admin(admin.admin_addr)?;
 
-    let client = Client::try_default().await.context("find the API server")?;
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace().into());
+    let (client, namespace) = connect(namespace).await?;
     preflight::<Pipeline>(&client, &namespace).await?;
     preflight::<ChaosRun>(&client, &namespace).await?;
     let lease = Lease::new(
@@ -90,12 +89,21 @@ async fn lead(
         );
         anyhow::Ok(())
     };
-    let worked = tokio::select! {
-        lost = lease.keep() => lost,
-        worked = work => worked,
-    };
+    let worked = work_while(lease.keep(), work).await;
     lease.release().await;
     worked
+}
+
+/// Ends with the work, or with the lease, which is looked at first: of the two the loss counts.
+async fn work_while(
+    kept: impl Future<Output = anyhow::Result<()>>,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        lost = kept => lost,
+        worked = work => worked,
+    }
 }
 
 /// Applies the installation's own Pipeline. It belongs to the chart's values: what was
@@ -154,5 +162,22 @@ fn host_name() -> Result<String, ConfigError> {
             "--identity is needed where the host has no name",
         )),
         name => Ok(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lost_lease_is_told_though_the_work_ended_with_it() {
+        for _ in 0..64 {
+            let lost = ready(Err(anyhow!("the lease is another's")));
+            assert!(work_while(lost, ready(Ok(()))).await.is_err());
+        }
+        let kept = std::future::pending();
+        assert!(work_while(kept, ready(Ok(()))).await.is_ok());
     }
 }
