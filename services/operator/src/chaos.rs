@@ -1,4 +1,4 @@
-//! The controller of ChaosRuns: look, do what the status says is to be done, decide, say.
+//! The controller of ChaosRuns: do what the status says is to be done, look, decide, say.
 
 mod cleanup;
 mod decide;
@@ -18,13 +18,13 @@ use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
-use crate::conditions::find;
+use crate::conditions::{Aspect, REFUSED, find};
 use crate::context::{Context, apply, now};
 use crate::error::Error;
 use crate::resources::{
     ChaosRun, ChaosRunStatus, FaultAction, Injection, Phase, Pipeline, Target, Verdict,
 };
-use decide::{COMPLETE, decide};
+use decide::{COMPLETE, decide, is_late};
 use verdict::PASSED;
 
 pub(crate) use job::Template;
@@ -59,37 +59,90 @@ pub(crate) async fn reconcile(run: ChaosRun, context: Arc<Context>) -> Result<Ac
     {
         return Ok(Action::await_change());
     }
-    if run.metadata.deletion_timestamp.is_some() {
-        return cleanup::retire(&run, pipeline.as_ref(), &context).await;
+    let looked = look(&mut run, pipeline.as_ref(), &context).await;
+    if let Err(error) = &looked
+        && error.is_refusal()
+    {
+        say_refused(&run, error, &context).await;
     }
-    finish_injections(&mut run, &context).await?;
-    let seen = observe::observe(&run, pipeline.as_ref(), &context).await?;
-    let status = decide(&run, &seen, now());
-    if status.phase != Phase::Complete && !is_held(&run) && status.phase != Phase::Pending {
-        run = hold(&run, true, &context).await?;
-    }
-    if run.status.as_ref() != Some(&status) {
-        let written = context.write_status(&run, &status).await?;
-        tell(&run, &status, &context).await;
-        run = written;
-    }
-    match (status.phase, pipeline) {
-        (Phase::Starting, Some(pipeline)) => create_jobs(&run, &pipeline, &context).await?,
-        (Phase::Complete, _) if is_held(&run) => {
-            hold(&run, false, &context).await?;
-        }
-        _ => {}
-    }
-    Ok(next(&status))
+    looked
 }
 
-fn next(status: &ChaosRunStatus) -> Action {
+/// Leaves the run as it then is.
+async fn look(
+    run: &mut ChaosRun,
+    pipeline: Option<&Pipeline>,
+    context: &Context,
+) -> Result<Action, Error> {
+    if run.metadata.deletion_timestamp.is_some() {
+        return cleanup::retire(run, pipeline, context).await;
+    }
+    let before = phase(run);
+    // What can't be done holds up neither the deadline nor the verdict.
+    let acted = act(run, pipeline, context).await;
+    let mut seen = observe::observe(run, pipeline, context).await?;
+    let refusal = acted.as_ref().err().filter(|error| error.is_refusal());
+    seen.refused = refusal.map(ToString::to_string);
+    let status = decide(run, &seen, now());
+    if !matches!(status.phase, Phase::Pending | Phase::Complete) && !is_held(run) {
+        *run = hold(run, true, context).await?;
+    }
+    if run.status.as_ref() != Some(&status) {
+        let written = context.write_status(run, &status).await?;
+        tell(run, &status, context).await;
+        *run = written;
+    }
+    if status.phase == Phase::Complete && is_held(run) {
+        hold(run, false, context).await?;
+    }
+    acted?;
+    Ok(next(before, &status))
+}
+
+fn phase(run: &ChaosRun) -> Phase {
+    let status = run.status.as_ref();
+    status.map(|status| status.phase).unwrap_or_default()
+}
+
+fn next(before: Phase, status: &ChaosRunStatus) -> Action {
     let is_due = status.injected.iter().any(|one| !one.done);
     match status.phase {
         Phase::Complete => Action::await_change(),
         Phase::Pending => Action::requeue(PENDING_PERIOD),
-        _ if is_due => Action::requeue(Duration::ZERO),
+        // What a phase begins with is to be done now.
+        phase if phase != before => Action::requeue(Duration::ZERO),
+        Phase::Running if is_due => Action::requeue(Duration::ZERO),
         Phase::Starting | Phase::Running | Phase::Cleaning => Action::requeue(PERIOD),
+    }
+}
+
+/// Why it does not go on; what stands there would tell of a run that does.
+async fn say_refused(run: &ChaosRun, error: &Error, context: &Context) {
+    let mut status = run.status.clone().unwrap_or_default();
+    if status.phase == Phase::Complete {
+        return;
+    }
+    let aspect = Aspect::new(COMPLETE, false, REFUSED, error.to_string());
+    aspect.enter(&mut status.conditions, run.metadata.generation, now());
+    if run.status.as_ref() != Some(&status)
+        && let Err(error) = context.write_status(run, &status).await
+    {
+        tracing::warn!(run = run.name_any(), %error, "a refusal can't be told");
+    }
+}
+
+/// Does what the status says is to be done.
+async fn act(
+    run: &mut ChaosRun,
+    pipeline: Option<&Pipeline>,
+    context: &Context,
+) -> Result<(), Error> {
+    match (phase(run), pipeline) {
+        (Phase::Starting, Some(pipeline)) if !is_late(run, now()) => {
+            create_jobs(run, pipeline, context).await
+        }
+        (Phase::Running, _) => finish_injections(run, context).await,
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,9 @@ use k8s_openapi::jiff::Timestamp;
 /// The longest message that the API server takes.
 const MAX_MESSAGE: usize = 32_768;
 
+/// The reason of a condition while the API server refuses what it takes to know more.
+pub(crate) const REFUSED: &str = "Refused";
+
 /// What is said of one aspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Aspect {

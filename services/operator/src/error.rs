@@ -2,7 +2,7 @@
 
 /// The API server did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing}: {source}")]
+#[error("{doing}: {}", words(.source))]
 pub(crate) struct Error {
     doing: &'static str,
     source: kube::Error,
@@ -30,8 +30,21 @@ impl Error {
         }
     }
 
+    /// It is refused until somebody changes something: who looks at the resource is to know.
+    pub(crate) fn is_refusal(&self) -> bool {
+        ["forbidden", "invalid", "refused"].contains(&self.class())
+    }
+
     /// Somebody else was faster, which the next attempt takes into account.
     pub(crate) fn is_conflict(&self) -> bool {
         self.class() == "conflict"
+    }
+}
+
+/// What the API server says, without how `kube` keeps it.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        error => error.to_string(),
     }
 }

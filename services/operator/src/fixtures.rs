@@ -63,6 +63,12 @@ impl Cluster {
         self
     }
 
+    /// A gateway of another release, or something else that answers.
+    pub(crate) fn with_other_books(mut self) -> Self {
+        self.books = Some(json!({"received": 100}));
+        self
+    }
+
     pub(crate) fn with_topics(mut self, topics: &[&str]) -> Self {
         self.topics = topics.iter().map(|&topic| topic.into()).collect();
         self

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::resources::GatewayRef;
 
@@ -47,6 +48,8 @@ pub(crate) enum GatewayError {
     Key(PathBuf, std::io::Error),
     #[error("no gateway answers at {base}: {why}")]
     Unreachable { base: String, why: String },
+    #[error("the gateway at {base} answers what this operator can't read: {why}")]
+    Unreadable { base: String, why: String },
     #[error("the gateway at {base} answers {status}: {detail}")]
     Refused {
         base: String,
@@ -98,20 +101,12 @@ impl Gateways {
 impl Gateway {
     /// The books, and what is queued.
     pub(crate) async fn books(&self) -> Result<Books, GatewayError> {
-        let answer = self.send(self.client.get(self.url("/stats"))).await?;
-        answer
-            .json()
-            .await
-            .map_err(|error| self.unreachable(&error))
+        self.get("/stats").await
     }
 
     /// The names of all topics that begin so.
     pub(crate) async fn topics(&self, prefix: &str) -> Result<Vec<String>, GatewayError> {
-        let answer = self.send(self.client.get(self.url("/topics"))).await?;
-        let topics: Vec<Topic> = answer
-            .json()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        let topics: Vec<Topic> = self.get("/topics").await?;
         let names = topics.into_iter().map(|topic| topic.topic);
         Ok(names.filter(|name| name.starts_with(prefix)).collect())
     }
@@ -127,6 +122,17 @@ impl Gateway {
             }) => Ok(()),
             answer => answer.map(drop),
         }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, GatewayError> {
+        let answer = self.send(self.client.get(self.url(path))).await?;
+        // One that breaks off is no other than one that does not come.
+        let body = answer.bytes().await;
+        let body = body.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&body).map_err(|error| GatewayError::Unreadable {
+            base: self.base.clone(),
+            why: error.to_string(),
+        })
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, GatewayError> {

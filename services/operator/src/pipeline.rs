@@ -16,7 +16,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, Resource as _, ResourceExt};
 use serde_json::json;
 
-use crate::conditions::find;
+use crate::conditions::{Aspect, REFUSED, Truth, find};
 use crate::context::{Context, apply, now};
 use crate::error::Error;
 use crate::resources::{Pipeline, PipelineStatus};
@@ -40,16 +40,42 @@ pub(crate) async fn reconcile(pipeline: Pipeline, context: Arc<Context>) -> Resu
     {
         return Ok(Action::await_change());
     }
-    let seen = observe(&pipeline, &context).await?;
-    let Decision { scale, status } = decide(&pipeline, &seen, now());
+    let looked = look(&pipeline, &context).await;
+    if let Err(error) = &looked
+        && error.is_refusal()
+    {
+        say_refused(&pipeline, error, &context).await;
+    }
+    looked
+}
+
+async fn look(pipeline: &Pipeline, context: &Context) -> Result<Action, Error> {
+    let seen = observe(pipeline, context).await?;
+    let Decision { scale, status } = decide(pipeline, &seen, now());
     if let Some(workers) = scale {
-        rescale(&pipeline, &seen, &status, workers, &context).await?;
+        rescale(pipeline, &seen, &status, workers, context).await?;
     }
-    if pipeline.status.as_ref() != Some(&status) {
-        context.write_status(&pipeline, &status).await?;
-        tell(&pipeline, &status, &context).await;
-    }
+    say(pipeline, &status, context).await?;
     Ok(Action::requeue(PERIOD))
+}
+
+/// Writes a status that differs from the one that stands there.
+async fn say(pipeline: &Pipeline, status: &PipelineStatus, context: &Context) -> Result<(), Error> {
+    if pipeline.status.as_ref() != Some(status) {
+        context.write_status(pipeline, status).await?;
+        tell(pipeline, status, context).await;
+    }
+    Ok(())
+}
+
+/// Whether it is ready is not known any more, and what stands there would go on saying so.
+async fn say_refused(pipeline: &Pipeline, error: &Error, context: &Context) {
+    let mut status = pipeline.status.clone().unwrap_or_default();
+    let aspect = Aspect::new(READY, Truth::Unknown, REFUSED, error.to_string());
+    aspect.enter(&mut status.conditions, pipeline.metadata.generation, now());
+    if let Err(error) = say(pipeline, &status, context).await {
+        tracing::warn!(pipeline = pipeline.name_any(), %error, "a refusal can't be told");
+    }
 }
 
 async fn observe(pipeline: &Pipeline, context: &Context) -> Result<Seen, Error> {

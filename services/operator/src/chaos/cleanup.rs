@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, PropagationPolicy};
 use kube::runtime::controller::Action;
+use kube::{Resource as _, ResourceExt as _};
 
 use super::decide::CLEANING;
 use super::job::topic_prefix;
@@ -22,30 +22,38 @@ use crate::resources::{ChaosRun, Pipeline};
 /// Others may fill it without an end.
 const QUEUE: Duration = Duration::from_mins(1);
 
-/// Ends what still sends and deletes the topics. Says what is left to do; done twice, it
-/// does nothing.
+/// Ends what still sends and deletes the topics. Says what is left to do, and why if that
+/// can't be done: who asks has a bound on how long to try. Done twice, it does nothing.
 pub(super) async fn clean(
     run: &ChaosRun,
     pipeline: Option<&Pipeline>,
     context: &Context,
-) -> Result<Result<(), String>, Error> {
+) -> Result<(), String> {
     let since = run.metadata.deletion_timestamp.as_ref();
     let since = since.or(run
         .status
         .as_ref()
         .and_then(|status| status.ended_at.as_ref()));
     let since = since.map_or_else(now, |time| time.0);
-    if let Err(why) = end_publishers(run, context).await? {
-        return Ok(Err(why));
-    }
+    let ended = end_publishers(run, context).await;
+    ended.unwrap_or_else(|error| Err(failed(run, &error, context)))?;
     let Some(pipeline) = pipeline.filter(|_| !run.spec.keep_events) else {
-        return Ok(Ok(()));
+        return Ok(());
     };
     let gateway = context
         .gateways
         .of(&context.namespace, &pipeline.spec.gateway);
     let deleted = delete_topics(&gateway, &topic_prefix(run), since).await;
-    Ok(deleted.unwrap_or_else(|error| Err(error.to_string())))
+    deleted.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// The look goes on, so this is where the failure is told and counted.
+fn failed(run: &ChaosRun, error: &Error, context: &Context) -> String {
+    let (kind, class) = (ChaosRun::kind(&()), error.class());
+    let failures = &context.metrics.failures;
+    failures.with_label_values(&[&*kind, class]).inc();
+    lifecycle::seldom!(warn, run = run.name_any(), %error, "a run can't be cleaned up after");
+    error.to_string()
 }
 
 /// Of a run that is being deleted: cleans up for as long as that may take, and lets it go.
@@ -62,7 +70,7 @@ pub(super) async fn retire(
         .deletion_timestamp
         .as_ref()
         .map_or_else(now, |time| time.0);
-    if let Err(why) = clean(run, pipeline, context).await? {
+    if let Err(why) = clean(run, pipeline, context).await {
         if elapsed(since, now()) < CLEANING {
             return Ok(Action::requeue(PERIOD));
         }
@@ -117,7 +125,8 @@ async fn delete_topics(
 ) -> Result<Result<(), String>, GatewayError> {
     let queued = gateway.books().await?.queue_depth;
     if queued > 0 && elapsed(since, now()) < QUEUE {
-        return Ok(Err(format!("{queued} events are still queued")));
+        // How many would be another status at every look.
+        return Ok(Err("events are still queued".into()));
     }
     for topic in gateway.topics(prefix).await? {
         gateway.delete(&topic).await?;

@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use super::job::{names, seed};
 use super::schedule::{Victim, due, planned};
 use super::verdict::{Outcome, PASSED, done, judge, publishers, totals};
-use crate::conditions::{Aspect, Truth, find, whole_seconds};
+use crate::conditions::{Aspect, REFUSED, Truth, find, whole_seconds};
 use crate::pipeline::elapsed;
 use crate::resources::{ChaosRun, ChaosRunStatus, Phase, Verdict};
 
@@ -24,6 +24,8 @@ pub(crate) const CLEANING: Duration = Duration::from_mins(2);
 /// What was seen of a run and its installation.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    /// What the API server would not do of what was to be done.
+    pub(crate) refused: Option<String>,
     /// Why it can't begin yet.
     pub(crate) obstacle: Option<Obstacle>,
     /// Its Jobs, in the order of their numbers.
@@ -61,17 +63,7 @@ pub(crate) fn decide(run: &ChaosRun, seen: &Seen, now: Timestamp) -> ChaosRunSta
         Phase::Complete => {}
     }
     if status.phase != Phase::Complete {
-        let reason = reason(status.phase);
-        let obstacle = seen
-            .obstacle
-            .as_ref()
-            .filter(|_| status.phase == Phase::Pending);
-        let aspect = match obstacle {
-            Some(Obstacle { reason, message }) => {
-                Aspect::new(COMPLETE, false, reason, message.clone())
-            }
-            None => Aspect::new(COMPLETE, false, reason, ""),
-        };
+        let aspect = under_way(status.phase, seen);
         enter(run, &mut status, aspect, now);
     }
     if find(&status.conditions, PASSED).is_none() {
@@ -79,6 +71,27 @@ pub(crate) fn decide(run: &ChaosRun, seen: &Seen, now: Timestamp) -> ChaosRunSta
         enter(run, &mut status, aspect, now);
     }
     status
+}
+
+/// Why it is not over.
+fn under_way(phase: Phase, seen: &Seen) -> Aspect {
+    let aspect =
+        |reason: &'static str, message: &str| Aspect::new(COMPLETE, false, reason, message);
+    if let Some(why) = &seen.refused {
+        return aspect(REFUSED, why);
+    }
+    match (phase, &seen.obstacle, &seen.cleaned) {
+        (Phase::Pending, Some(Obstacle { reason, message }), _) => aspect(reason, message),
+        (Phase::Cleaning, _, Err(why)) => aspect(reason(phase), why),
+        _ => aspect(reason(phase), ""),
+    }
+}
+
+/// Whether its time is up.
+pub(crate) fn is_late(run: &ChaosRun, now: Timestamp) -> bool {
+    let status = run.status.as_ref();
+    let created = status.and_then(|status| status.created_at.as_ref());
+    created.is_some_and(|created| elapsed(created.0, now) >= Duration::from(run.spec.deadline))
 }
 
 fn pend(run: &ChaosRun, seen: &Seen, status: &mut ChaosRunStatus, now: Timestamp) {
@@ -102,8 +115,7 @@ fn pend(run: &ChaosRun, seen: &Seen, status: &mut ChaosRunStatus, now: Timestamp
 
 /// While its publishers run: faults, and the end.
 fn watch(run: &ChaosRun, seen: &Seen, status: &mut ChaosRunStatus, now: Timestamp) {
-    let created = status.created_at.as_ref().map_or(now, |time| time.0);
-    let is_late = elapsed(created, now) >= Duration::from(run.spec.deadline);
+    let is_late = is_late(run, now);
     let has_begun = |one: &Publisher| matches!(one, Publisher::Running | Publisher::Ended(_));
     if status.phase == Phase::Starting && seen.publishers.iter().all(has_begun) {
         status.phase = Phase::Running;
@@ -156,7 +168,7 @@ fn clean(run: &ChaosRun, seen: &Seen, status: &mut ChaosRunStatus, now: Timestam
     match &seen.cleaned {
         Ok(()) => complete(run, status, "", now),
         Err(why) if elapsed(ended, now) >= CLEANING => {
-            let message = format!("its topics are still there: {why}");
+            let message = format!("what it made may still be there: {why}");
             complete(run, status, &message, now);
         }
         Err(_) => {}

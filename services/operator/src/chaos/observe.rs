@@ -10,11 +10,12 @@ use kube::api::ListParams;
 use super::cleanup;
 use super::decide::{Obstacle, Publisher, Seen};
 use super::job::{RUN_LABEL, names};
+use super::phase;
 use super::report;
 use super::schedule::Victim;
 use super::verdict::Outcome;
 use crate::conditions::find;
-use crate::context::Context;
+use crate::context::{Context, is_disabled};
 use crate::error::Error;
 use crate::resources::{ChaosRun, Phase, Pipeline, Target};
 
@@ -28,17 +29,13 @@ pub(super) async fn observe(
     context: &Context,
 ) -> Result<Seen, Error> {
     let mut seen = Seen {
+        refused: None,
         obstacle: None,
         publishers: Vec::new(),
         victims: Vec::new(),
         cleaned: Ok(()),
     };
-    match run
-        .status
-        .as_ref()
-        .map(|status| status.phase)
-        .unwrap_or_default()
-    {
+    match phase(run) {
         Phase::Pending => seen.obstacle = obstacle(run, pipeline, context).await?,
         Phase::Starting | Phase::Running => {
             seen.publishers = publishers(run, context).await?;
@@ -48,7 +45,7 @@ pub(super) async fn observe(
                 seen.victims = victims(pipeline, context).await?;
             }
         }
-        Phase::Cleaning => seen.cleaned = cleanup::clean(run, pipeline, context).await?,
+        Phase::Cleaning => seen.cleaned = cleanup::clean(run, pipeline, context).await,
         Phase::Complete => {}
     }
     Ok(seen)
@@ -92,14 +89,10 @@ fn goes_first(other: &ChaosRun, run: &ChaosRun) -> bool {
     if other.spec.pipeline != run.spec.pipeline || other.uid() == run.uid() {
         return false;
     }
-    match other
-        .status
-        .as_ref()
-        .map(|status| status.phase)
-        .unwrap_or_default()
-    {
+    match phase(other) {
         Phase::Starting | Phase::Running | Phase::Cleaning => true,
-        Phase::Pending => age(other) < age(run),
+        // Nobody looks at one that is to be left alone: it would go first for ever.
+        Phase::Pending => !is_disabled(other) && age(other) < age(run),
         Phase::Complete => false,
     }
 }

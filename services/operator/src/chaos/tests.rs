@@ -83,17 +83,28 @@ fn is(method: &str, path: &str) -> (String, String) {
 async fn a_run_is_held_and_said_to_start_before_its_jobs_are_made() {
     let run = run(&Value::Null);
     let (result, writes) = look(&run, cluster(&run)).await;
-    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
-    let expected = [
-        is("PATCH", RUN),
-        is("PATCH", &format!("{RUN}/status")),
-        is("POST", JOBS),
-        is("POST", JOBS),
-    ];
+    assert_eq!(result.unwrap(), Action::requeue(Duration::ZERO));
+    let expected = [is("PATCH", RUN), is("PATCH", &format!("{RUN}/status"))];
     assert_eq!(told(&writes), expected);
     assert_eq!(writes[0].body["metadata"]["finalizers"], json!([FINALIZER]));
     assert_eq!(writes[0].body["metadata"]["uid"], "1a2b3c4d-5");
     assert_eq!(writes[1].body["status"]["phase"], "Starting");
+
+    let run = held("Starting", &[]);
+    let (result, writes) = look(&run, cluster(&run)).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    let made = [is("POST", JOBS), is("POST", JOBS)];
+    assert_eq!(told(&writes)[..2], made);
+}
+
+#[tokio::test]
+async fn no_job_is_made_after_the_deadline() {
+    let mut run = held("Starting", &[]);
+    run["status"]["createdAt"] = json!("2026-01-01T00:00:00Z");
+    let (result, writes) = look(&run, cluster(&run)).await;
+    assert_eq!(result.unwrap(), Action::requeue(Duration::ZERO));
+    assert_eq!(status(&writes)["phase"], "Cleaning");
+    assert!(!told(&writes).contains(&is("POST", JOBS)), "{writes:?}");
 }
 
 #[tokio::test]
@@ -157,7 +168,95 @@ async fn a_fault_that_could_not_be_injected_is_not_said_to_be() {
         .refusing(&format!("{PODS}/w-0"), 403);
     let (result, writes) = look(&run, cluster).await;
     assert_eq!(result.unwrap_err().class(), "forbidden");
-    assert_eq!(told(&writes), [is("DELETE", &format!("{PODS}/w-0"))]);
+    let expected = [
+        is("DELETE", &format!("{PODS}/w-0")),
+        is("PATCH", &format!("{RUN}/status")),
+    ];
+    assert_eq!(told(&writes), expected);
+    let status = status(&writes);
+    assert_eq!(status["injected"][0]["done"], false);
+    assert_eq!(status["faults"], "0/5");
+    assert_eq!(complete(&status), ("Refused", "delete a pod: refused"));
+}
+
+#[tokio::test]
+async fn a_fault_that_can_not_be_injected_holds_up_no_deadline() {
+    let mut run = held("Running", &[injection("worker", "kill")]);
+    run["status"]["createdAt"] = json!("2026-01-01T00:00:00Z");
+    let base = cluster(&run)
+        .with(JOBS, &jobs(false))
+        .refusing(&format!("{PODS}/w-0"), 403);
+    let (result, writes) = look(&run, base).await;
+    assert_eq!(result.unwrap_err().class(), "forbidden");
+    let status = status(&writes);
+    assert_eq!(
+        (&status["phase"], &status["verdict"]),
+        (&json!("Cleaning"), &json!("Failed"))
+    );
+    // It is over, and nothing is injected any more.
+    let run = held("Cleaning", &[injection("worker", "kill")]);
+    let (result, writes) = look(&run, cluster(&run).with(JOBS, &jobs(false))).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    let pod = is("DELETE", &format!("{PODS}/w-0"));
+    assert!(!told(&writes).contains(&pod), "{writes:?}");
+}
+
+#[tokio::test]
+async fn what_the_api_server_refuses_is_said_once() {
+    for (phase, path, message) in [
+        ("Pending", RUN, "change the finalizer: refused"),
+        ("Starting", JOBS, "create a publisher's Job: refused"),
+        ("Running", JOBS, "list the publishers' Jobs: refused"),
+    ] {
+        let mut run = held(phase, &[]);
+        if phase == "Pending" {
+            run["metadata"]["finalizers"] = json!([]);
+        }
+        let refusing = |run: &Value| match phase {
+            "Running" => cluster(run).refusing_reads(path, 403),
+            _ => cluster(run).refusing(path, 403),
+        };
+        let (result, writes) = look(&run, refusing(&run)).await;
+        assert_eq!(result.unwrap_err().class(), "forbidden", "{phase}");
+        let said = status(&writes);
+        assert_eq!(complete(&said), ("Refused", message), "{phase}");
+
+        run["status"] = said;
+        let (result, writes) = look(&run, refusing(&run)).await;
+        result.unwrap_err();
+        let written = is("PATCH", &format!("{RUN}/status"));
+        assert!(!told(&writes).contains(&written), "{phase}: {writes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_stays_so_whatever_is_refused() {
+    let run = held("Complete", &[]);
+    let (result, writes) = look(&run, cluster(&run).refusing(RUN, 403)).await;
+    assert_eq!(result.unwrap_err().class(), "forbidden");
+    for write in writes.iter().filter(|one| one.path.contains("/status")) {
+        assert_ne!(complete(&write.body["status"]).0, "Refused");
+    }
+}
+
+/// What was written of the run.
+fn status(writes: &[Write]) -> Value {
+    let mut all = writes.iter().filter(|one| one.path.contains("/status"));
+    let status = all.next().unwrap().body["status"].clone();
+    assert_eq!(all.next(), None, "{writes:?}");
+    status
+}
+
+/// Why it is not over: the reason and the message.
+fn complete(status: &Value) -> (&str, &str) {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let complete = conditions.into_iter().find(|one| one["type"] == COMPLETE);
+    complete.map_or(("", ""), |one| {
+        (
+            one["reason"].as_str().unwrap(),
+            one["message"].as_str().unwrap(),
+        )
+    })
 }
 
 /// Two Jobs of the run, which have ended or run.
@@ -211,6 +310,53 @@ async fn a_deleted_run_is_not_held_for_ever_by_a_gateway_that_is_gone() {
     let (result, writes) = look(&run, cluster(&run)).await;
     assert_eq!(result.unwrap(), Action::await_change());
     assert_eq!(told(&writes), [is("PATCH", RUN)]);
+}
+
+#[tokio::test]
+async fn a_clean_up_that_is_refused_says_why_and_holds_no_run_for_ever() {
+    let recent = json!(now().to_string());
+    let old = json!("2026-01-01T00:00:00Z");
+    let mut deleted = held("Running", &[]);
+    let refusing = |run: &Value| cluster(run).refusing_reads(JOBS, 403);
+    deleted["metadata"]["deletionTimestamp"] = recent;
+    let (result, writes) = look(&deleted, refusing(&deleted)).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    assert_eq!(told(&writes), []);
+    deleted["metadata"]["deletionTimestamp"] = old.clone();
+    let (result, writes) = look(&deleted, refusing(&deleted)).await;
+    assert_eq!(result.unwrap(), Action::await_change());
+    assert_eq!(told(&writes), [is("PATCH", RUN)]);
+
+    let mut ended = held("Cleaning", &[]);
+    let (result, writes) = look(&ended, refusing(&ended)).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    let why = "list the publishers' Jobs: refused";
+    assert_eq!(complete(&status(&writes)), ("Cleaning", why));
+    ended["status"]["endedAt"] = old;
+    let (result, writes) = look(&ended, refusing(&ended)).await;
+    assert_eq!(result.unwrap(), Action::await_change());
+    let status = status(&writes);
+    assert_eq!(status["phase"], "Complete");
+    assert_eq!(complete(&status).0, "TopicsLeft");
+}
+
+#[tokio::test]
+async fn a_run_waits_for_an_older_one_unless_that_is_left_alone() {
+    let mut run = run(&Value::Null);
+    run["metadata"]["creationTimestamp"] = json!(now().to_string());
+    let mut older = run.clone();
+    older["metadata"]["name"] = json!("older");
+    older["metadata"]["uid"] = json!("0");
+    older["metadata"]["creationTimestamp"] = json!("2025-01-01T00:00:00Z");
+    let beside = |older: &Value| {
+        let list = json!({"metadata": {}, "items": [older]});
+        cluster(&run).with("sekali.dev/v1alpha1/chaosruns", &list)
+    };
+    let (_, writes) = look(&run, beside(&older)).await;
+    assert_eq!(complete(&status(&writes)).0, "Waiting");
+    older["metadata"]["annotations"] = json!({"sekali.dev/reconcile": "disabled"});
+    let (_, writes) = look(&run, beside(&older)).await;
+    assert_eq!(status(&writes)["phase"], "Starting");
 }
 
 #[tokio::test]

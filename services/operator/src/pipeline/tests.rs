@@ -140,7 +140,60 @@ async fn what_the_api_server_refuses_is_a_failure_of_its_class() {
         "{error}"
     );
     // What was not done is not said.
-    assert_eq!(of(&writes, PIPELINE), Vec::<&Write>::new());
+    assert_eq!(status(&writes).desired_workers, None);
+}
+
+#[tokio::test]
+async fn what_the_api_server_refuses_is_said_once() {
+    let refused = |status: Option<&PipelineStatus>, path: &str, code| {
+        let cluster = cluster(status).with_books(50_000, 2.0);
+        look(cluster.refusing(path, code).refusing_reads(path, code))
+    };
+    let (_, writes) = look(cluster(None).with_books(0, 0.0)).await;
+    let good = status(&writes);
+    for (path, code, message) in [
+        (DEPLOYMENT, 403, "read the workers' Deployment: refused"),
+        (
+            &format!("{DEPLOYMENT}/scale"),
+            422,
+            "scale the workers: refused",
+        ),
+        (
+            "autoscaling/v2/horizontalpodautoscalers",
+            400,
+            "list the HorizontalPodAutoscalers: refused",
+        ),
+    ] {
+        let (result, writes) = refused(Some(&good), path, code).await;
+        result.unwrap_err();
+        let said = status(&writes);
+        let ready = find(&said.conditions, READY).unwrap();
+        assert_eq!((&*ready.status, &*ready.reason), ("Unknown", "Refused"));
+        assert_eq!(ready.message, message);
+        let events = of(&writes, "events.k8s.io/v1/events");
+        assert_eq!(events.len(), 1, "{path}");
+
+        let (result, writes) = refused(Some(&said), path, code).await;
+        result.unwrap_err();
+        assert_eq!(of(&writes, PIPELINE), Vec::<&Write>::new(), "{path}");
+    }
+    // What passes by itself is tried again, and is no news.
+    for code in [404, 409, 429, 500] {
+        let path = "autoscaling/v2/horizontalpodautoscalers";
+        let (result, writes) = refused(Some(&good), path, code).await;
+        result.unwrap_err();
+        assert_eq!(writes, [], "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_answers_something_else_is_not_said_to_be_away() {
+    let (_, writes) = look(cluster(None).with_other_books()).await;
+    let status = status(&writes);
+    let ready = find(&status.conditions, READY).unwrap();
+    assert_eq!(ready.reason, "BooksUnreadable");
+    let words = "answers what this operator can't read: missing field";
+    assert!(ready.message.contains(words), "{}", ready.message);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ fn at(second: i64) -> Timestamp {
 
 fn nothing() -> Seen {
     Seen {
+        refused: None,
         obstacle: None,
         publishers: Vec::new(),
         victims: Vec::new(),
@@ -69,6 +70,11 @@ fn complete(run: &ChaosRun) -> (String, String) {
     let status = run.status.as_ref().unwrap();
     let complete = find(&status.conditions, COMPLETE).unwrap();
     (complete.status.clone(), complete.reason.clone())
+}
+
+fn message(run: &ChaosRun) -> &str {
+    let status = run.status.as_ref().unwrap();
+    &find(&status.conditions, COMPLETE).unwrap().message
 }
 
 fn is(status: &str, reason: &str) -> (String, String) {
@@ -146,6 +152,21 @@ fn a_run_ends_at_its_deadline_in_whatever_phase() {
 }
 
 #[test]
+fn what_is_refused_is_said_for_as_long_as_it_is() {
+    let mut run = run(json!({}));
+    step(&mut run, &nothing(), 0);
+    let refused = Seen {
+        refused: Some("create a publisher's Job: no".into()),
+        ..publishers(&[Publisher::Missing])
+    };
+    assert_eq!(step(&mut run, &refused, 1), Phase::Starting);
+    assert_eq!(complete(&run), is("False", "Refused"));
+    assert_eq!(message(&run), "create a publisher's Job: no");
+    step(&mut run, &publishers(&[Publisher::Starting]), 2);
+    assert_eq!(complete(&run), is("False", "Starting"));
+}
+
+#[test]
 fn a_job_that_is_deleted_is_not_sent_again() {
     let mut run = run(json!({}));
     step(&mut run, &nothing(), 0);
@@ -178,6 +199,8 @@ fn topics_that_can_not_be_deleted_do_not_hold_a_run_for_ever() {
         ..nothing()
     };
     assert_eq!(step(&mut run, &stuck, 129), Phase::Cleaning);
+    assert_eq!(complete(&run), is("False", "Cleaning"));
+    assert_eq!(message(&run), "no gateway answers");
     assert_eq!(step(&mut run, &stuck, 130), Phase::Complete);
     assert_eq!(complete(&run), is("True", "TopicsLeft"));
     assert_eq!(passed(&run), is("True", "PromiseKept"));
