@@ -83,7 +83,7 @@ pub struct GatewayRef {
         regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub service: String,
-    /// Its port.
+    /// The port of that Service.
     #[serde(default = "defaults::port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
@@ -129,7 +129,7 @@ pub struct PipelineStatus {
     /// Events in the queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<i64>,
-    /// How long the oldest of them has waited.
+    /// How long the oldest queued event has waited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<String>,
     /// Workers that are ready.
@@ -147,7 +147,7 @@ pub struct PipelineStatus {
     /// Events dropped, their key being stored already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<i64>,
-    /// Those of them with other content.
+    /// Duplicates with other content than what is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<i64>,
     /// Events that can never be stored.
@@ -396,7 +396,7 @@ pub struct Totals {
     /// Dropped as duplicates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<i64>,
-    /// Those of them with other content.
+    /// Duplicates with other content than what is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<i64>,
     /// Acknowledged and not stored.
@@ -427,7 +427,7 @@ pub struct Injection {
     pub fault: i32,
     /// What it hit.
     pub target: Target,
-    /// How.
+    /// What was done to the pod: kill or terminate.
     pub action: FaultAction,
     /// The pod that it hit.
     pub pod: String,

@@ -125,6 +125,32 @@ fn the_defaults_are_those_in_the_documentation() {
     assert_eq!((batch, deadline.to_string().as_str()), (100, "900s"));
 }
 
+#[test]
+fn every_example_can_be_meant() {
+    let in_words = DOCUMENTATION.split("```yaml\n").nth(1).unwrap();
+    let in_words = in_words.split("```").next().unwrap();
+    for text in [
+        in_words,
+        include_str!("../../../../k8s/examples/chaos-smoke.yaml"),
+        include_str!("../../../../k8s/examples/chaos-everything.yaml"),
+        include_str!("../../../../k8s/examples/chaos-rollout.yaml"),
+    ] {
+        let example: ChaosRun = serde_yaml::from_str(text).unwrap();
+        example.validate_cel().unwrap();
+        let said: Value = serde_yaml::from_str(text).unwrap();
+        assert_eq!(said["kind"], "ChaosRun");
+        // A name that is none would be left out without a word.
+        let read = serde_json::to_value(&example).unwrap();
+        for name in said["spec"].as_object().unwrap().keys() {
+            assert!(!read["spec"][name].is_null(), "{name}: {text}");
+        }
+    }
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/examples");
+    let files = std::fs::read_dir(directory).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.ends_with(".yaml")).count(), 3);
+}
+
 const DOCUMENTATION: &str = include_str!("../../../../docs/operator.md");
 
 /// The names of all fields, at whatever depth.
