@@ -37,6 +37,11 @@ fn an_install_with_image_values_alone_is_ready_within_a_minute_and_asks_for_litt
 
     let tested = release.namespace.helm(&["test", NAME, TIMEOUT]).unwrap();
     assert!(tested.contains("Succeeded"), "{tested}");
+    // The pods of the tests stay, and the first step of the notes is not kept up by them.
+    let notes = release.namespace.helm(&["get", "notes", NAME]).unwrap();
+    let step = notes.lines().find(|line| line.contains("wait --for"));
+    let words: Vec<_> = step.unwrap().split_whitespace().skip(1).collect();
+    kubectl(&words);
     // The test leaves nothing behind.
     let stats = release.settled();
     assert_eq!(stats["topics"], Value::Array(Vec::new()), "{stats}");
@@ -159,7 +164,7 @@ fn publisher(forward: &Forward) -> Program {
             "--malformed",
             "0.02",
         ])
-        .args(["--verify", "--clean"])
+        .args(["--new", "--verify", "--clean"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     Program::spawn("publisher", &mut command)

@@ -38,8 +38,25 @@ const REFUSED: &[(&[&str], &str)] = &[
         "auth.redisPassword and auth.postgresqlPassword would not be used",
     ),
     (
-        &["publisher.enabled=true", "apiKeys.existingSecret=k"],
-        "needs publisher.apiKey.existingSecret",
+        &[
+            "publisher.enabled=true",
+            "operator.enabled=false",
+            "apiKeys.existingSecret=k",
+        ],
+        "publisher.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret",
+    ),
+    (
+        &["apiKeys.existingSecret=k"],
+        "operator.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret",
+    ),
+    (
+        &["operator.workers.targetLag=500ms"],
+        "does not match pattern",
+    ),
+    (&["operator.workers.targetLag=2h"], "does not match pattern"),
+    (
+        &["operator.workers.quietPeriod=25h"],
+        "does not match pattern",
     ),
     (
         &["--set-string=postgresql.settings.synchronous_commit=off"],
@@ -143,4 +160,17 @@ fn values_that_can_not_work_are_refused_with_a_sentence() {
         assert!(error.contains(sentence), "{settings:?}: {error}");
     }
     helm(&["template", "sekali", "charts/sekali"]).unwrap();
+}
+
+#[test]
+fn periods_up_to_the_longest_are_taken() {
+    for setting in [
+        "operator.workers.targetLag=1s",
+        "operator.workers.targetLag=1h",
+        "operator.workers.quietPeriod=0s",
+        "operator.workers.quietPeriod=24h",
+    ] {
+        let setting = flag(setting);
+        helm(&["template", "sekali", "charts/sekali", &setting]).unwrap();
+    }
 }
