@@ -95,6 +95,13 @@ const SWITCHES: &[&[&str]] = &[
         "externalPostgresql.host=p",
     ],
     &["nameOverride=other", "fullnameOverride=another"],
+    &["operator.enabled=false"],
+    &["crds.install=false"],
+    &[
+        "operator.replicas=2",
+        "operator.paused=true",
+        "operator.apiServer.to[0].ipBlock.cidr=10.0.0.1/32",
+    ],
 ];
 
 /// What every component lets be added to its pods.
@@ -135,7 +142,14 @@ fn every_switch_renders_what_the_api_server_knows() {
         let json = json.split_whitespace().collect::<String>();
         format!("--set-json={component}={json}")
     };
-    let components = ["aggregator", "worker", "redis", "postgresql", "publisher"];
+    let components = [
+        "aggregator",
+        "worker",
+        "redis",
+        "postgresql",
+        "publisher",
+        "operator",
+    ];
     let mut flags = vec!["--set=publisher.enabled=true".to_owned()];
     flags.extend(
         components
@@ -164,20 +178,66 @@ fn accepts(namespace: &Namespace, flags: &[String]) {
         .unwrap_or_else(|error| panic!("{flags:?}: {error}"));
 }
 
+/// The manifests without Helm, and what is made of them.
+const DIRECTORIES: [&str; 4] = [
+    "k8s/base",
+    "k8s/overlays/small",
+    "k8s/overlays/production",
+    "k8s/overlays/external",
+];
+
 #[test]
 fn the_manifests_without_helm_are_what_the_api_server_knows() {
     let namespace = Namespace::create("manifests");
-    for directory in [
-        "k8s/base",
-        "k8s/overlays/small",
-        "k8s/overlays/production",
-        "k8s/overlays/external",
-    ] {
+    for directory in DIRECTORIES {
         let manifest = kubectl(&["kustomize", directory]);
         namespace
             .apply(&manifest, &["--dry-run=server", "--validate=strict"])
             .unwrap_or_else(|error| panic!("{directory}: {error}"));
     }
+}
+
+#[test]
+fn nothing_of_the_manifests_without_helm_is_a_hook() {
+    // kubectl makes every object that it is given, the one before an uninstall too.
+    let is_hook = |object: &Value| !object["metadata"]["annotations"]["helm.sh/hook"].is_null();
+    for directory in DIRECTORIES {
+        let all = objects(&kubectl(&["kustomize", directory]));
+        assert!(all.len() > 10, "{directory}");
+        assert_eq!(all.into_iter().find(is_hook), None, "{directory}");
+    }
+}
+
+#[test]
+fn an_overlay_changes_what_it_says_and_nothing_of_the_operator() {
+    let base = named(&kubectl(&["kustomize", "k8s/base"]));
+    for directory in DIRECTORIES {
+        let overlay = named(&kubectl(&["kustomize", directory]));
+        let operator = "Deployment sekali-operator";
+        assert_eq!(object(&overlay, operator), object(&base, operator));
+        // It is the operator's alone.
+        let workers = object(&overlay, "Deployment sekali-worker");
+        assert_eq!(workers["spec"]["replicas"], Value::Null, "{directory}");
+    }
+    let production = named(&kubectl(&["kustomize", "k8s/overlays/production"]));
+    let mut expected = pipeline(&base);
+    expected["spec"]["workers"]["min"] = json!(2);
+    assert_eq!(pipeline(&production), expected);
+}
+
+/// The Pipeline that the operator applies.
+fn pipeline(rendered: &[(String, Value)]) -> Value {
+    let config = object(rendered, "ConfigMap sekali-operator");
+    let text = config["data"]["pipeline.yaml"].as_str().unwrap();
+    objects(text).remove(0)
+}
+
+#[test]
+fn compose_can_make_the_secrets_of_its_services() {
+    let text = std::fs::read_to_string(format!("{ROOT}/compose.yaml")).unwrap();
+    // It writes one that comes from the environment into the container's own files.
+    assert!(text.contains("\n    environment: POSTGRESQL_PASSWORD\n"));
+    assert!(!text.contains("\n  read_only: true\n"));
 }
 
 /// The objects that a rendering with these settings has, each as its kind and name.
@@ -186,13 +246,17 @@ fn rendered(settings: &[&str]) -> Vec<(String, Value)> {
     let flags: Vec<_> = flags.collect();
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let chart = ["template", "sekali", "charts/sekali"];
-    let manifest = helm(&[&chart, &*flags].concat()).unwrap();
+    named(&helm(&[&chart, &*flags].concat()).unwrap())
+}
+
+/// The objects of a manifest by their kinds and names.
+fn named(manifest: &str) -> Vec<(String, Value)> {
     let named = |object: Value| {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let name = text(&object["metadata"]["name"]);
         (format!("{} {name}", text(&object["kind"])), object)
     };
-    objects(&manifest).into_iter().map(named).collect()
+    objects(manifest).into_iter().map(named).collect()
 }
 
 fn object<'a>(rendered: &'a [(String, Value)], name: &str) -> &'a Value {
@@ -262,6 +326,20 @@ fn selects(selector: &Value, labels: &Value) {
 fn has_port(ports: &Value, name: &str) {
     let mut ports = ports.as_array().unwrap().iter();
     assert!(ports.any(|port| port["name"] == name), "{name}");
+}
+
+#[test]
+fn the_run_of_the_test_has_a_name_that_the_api_server_takes() {
+    for length in 36..=40 {
+        let name = "s".repeat(length);
+        let rendered = rendered(&[&format!("fullnameOverride={name}")]);
+        let run = rendered
+            .iter()
+            .find(|(name, _)| name.starts_with("ChaosRun "));
+        let run = &run.unwrap().0;
+        assert!(!run.ends_with('-'), "{run}");
+        object(&rendered, &run.replace("ChaosRun", "Pod"));
+    }
 }
 
 #[test]
