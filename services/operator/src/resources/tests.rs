@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
@@ -147,8 +149,9 @@ fn every_example_can_be_meant() {
     }
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s/examples");
     let files = std::fs::read_dir(directory).unwrap();
-    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.ends_with(".yaml")).count(), 3);
+    let paths = files.map(|file| file.unwrap().path());
+    let is_example = |path: &PathBuf| path.extension().is_some_and(|end| end == "yaml");
+    assert_eq!(paths.filter(is_example).count(), 3);
 }
 
 const DOCUMENTATION: &str = include_str!("../../../../docs/operator.md");
