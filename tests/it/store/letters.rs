@@ -134,9 +134,20 @@ async fn a_letter_is_replayed_once_when_its_reason_is_gone() {
         let (letters, _) = store.dead_letters(None, None, 10).await.unwrap();
         assert_eq!(letters[0].replayed_at, Some(now()));
         let topic = Topic::parse("b").unwrap();
+        let of_topic = store.dead_letters(Some(&topic), None, 10).await.unwrap();
+        assert_eq!(of_topic, (letters, false));
+        let other = Topic::parse("a").unwrap();
+        let of_other = store.dead_letters(Some(&other), None, 10).await.unwrap();
+        assert_eq!(of_other, (Vec::new(), false));
         let event_id = EventId::parse("1").unwrap();
         let kept = store.event(&topic, &event_id).await.unwrap().unwrap();
         assert_eq!(kept.payload, r#"{"kept":"\u0000"}"#);
+        // Asked once more, it makes no topic anew.
+        assert!(store.delete_topic(&topic).await.unwrap());
+        let again = store.replay_dead_letter(id, now()).await.unwrap();
+        assert!(matches!(again, Replayed::Already | Replayed::Missing));
+        let topics = store.topics().await.unwrap();
+        assert_eq!(topics.len(), 1, "{topics:?}");
     })
     .await;
 }

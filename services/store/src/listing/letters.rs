@@ -1,23 +1,53 @@
 //! Pages of conflicts and of dead letters, which are the same in both dialects.
 
+use event::Topic;
 use futures::{Stream, TryStreamExt as _};
 
 use super::{CHUNK_BYTES, Conflict, DeadLetter};
 
-/// Parameters: 1 the id below which the page starts, 2 the topic or nothing, 3 how many.
-pub(crate) const CONFLICTS: &str = "
-    SELECT c.id, c.recorded_at, t.name, c.event_id, c.ts, c.source, c.payload, c.received_at
-    FROM conflicts c JOIN topics t ON t.id = c.topic_id
-    WHERE c.id < $1
-      AND (CAST($2 AS text) IS NULL OR c.topic_id = (SELECT id FROM topics WHERE name = $2))
-    ORDER BY c.id DESC LIMIT $3";
+/// A statement over all topics, and the same of one: each has an index of its own.
+/// Parameters: 1 the id below which the page starts, 2 how many, 3 the topic.
+pub(crate) struct Listing {
+    all: &'static str,
+    of_one: &'static str,
+}
 
-/// The same parameters.
-pub(crate) const DEAD_LETTERS: &str = "
-    SELECT id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at, replayed_at
-    FROM dead_letters
-    WHERE id < $1 AND (CAST($2 AS text) IS NULL OR topic = $2)
-    ORDER BY id DESC LIMIT $3";
+impl Listing {
+    pub(crate) fn of(&self, topic: Option<&Topic<'_>>) -> &'static str {
+        if topic.is_some() {
+            self.of_one
+        } else {
+            self.all
+        }
+    }
+}
+
+macro_rules! listing {
+    ($select:literal, $topic:literal) => {
+        Listing {
+            all: concat!($select, " WHERE l.id < $1 ORDER BY l.id DESC LIMIT $2"),
+            of_one: concat!(
+                $select,
+                " WHERE l.id < $1 AND ",
+                $topic,
+                " ORDER BY l.id DESC LIMIT $2"
+            ),
+        }
+    };
+}
+
+pub(crate) const CONFLICTS: Listing = listing!(
+    "SELECT l.id, l.recorded_at, t.name, l.event_id, l.ts, l.source, l.payload, l.received_at
+     FROM conflicts l JOIN topics t ON t.id = l.topic_id",
+    "l.topic_id = (SELECT id FROM topics WHERE name = $3)"
+);
+
+pub(crate) const DEAD_LETTERS: Listing = listing!(
+    "SELECT l.id, l.topic, l.event_id, l.reason, l.events, l.bytes, l.batch_id, l.received_at,
+            l.buried_at, l.replayed_at
+     FROM dead_letters l",
+    "l.topic = $3"
+);
 
 /// What is listed here, by the bytes that a sender chose.
 pub(crate) trait Listed {

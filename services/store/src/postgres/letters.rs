@@ -87,11 +87,14 @@ impl Postgres {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<Conflict>, bool), StoreError> {
-        let rows = sqlx::query(CONFLICTS)
+        let query = sqlx::query(CONFLICTS.of(topic))
             .bind(before.unwrap_or(i64::MAX))
-            .bind(topic.map(Topic::as_str))
-            .bind(letters::rows(limit))
-            .fetch(&self.pool);
+            .bind(letters::rows(limit));
+        let query = match topic {
+            Some(topic) => query.bind(topic.as_str()),
+            None => query,
+        };
+        let rows = query.fetch(&self.pool);
         Ok(letters::page(rows, limit, read_conflict).await?)
     }
 
@@ -101,11 +104,14 @@ impl Postgres {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
-        let rows = sqlx::query(DEAD_LETTERS)
+        let query = sqlx::query(DEAD_LETTERS.of(topic))
             .bind(before.unwrap_or(i64::MAX))
-            .bind(topic.map(Topic::as_str))
-            .bind(letters::rows(limit))
-            .fetch(&self.pool);
+            .bind(letters::rows(limit));
+        let query = match topic {
+            Some(topic) => query.bind(topic.as_str()),
+            None => query,
+        };
+        let rows = query.fetch(&self.pool);
         Ok(letters::page(rows, limit, read_letter).await?)
     }
 
@@ -118,6 +124,10 @@ impl Postgres {
         let Some(letter) = self.dead_letter(id).await? else {
             return Ok(Replayed::Missing);
         };
+        // Whose topic was deleted since must not make it anew.
+        if letter.replayed_at.is_some() {
+            return Ok(Replayed::Already);
+        }
         let batch = letter.batch();
         let arrivals = Arrivals::decode(std::slice::from_ref(&batch));
         loop {
@@ -153,10 +163,12 @@ impl Postgres {
     }
 
     pub(crate) async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
         let done = sqlx::query("DELETE FROM dead_letters WHERE id = $1")
             .bind(id)
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await?;
+        connection::commit(transaction).await?;
         Ok(done.rows_affected() > 0)
     }
 }

@@ -67,11 +67,14 @@ impl Sqlite {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<Conflict>, bool), StoreError> {
-        let rows = sqlx::query(CONFLICTS)
+        let query = sqlx::query(CONFLICTS.of(topic))
             .bind(before.unwrap_or(i64::MAX))
-            .bind(topic.map(Topic::as_str))
-            .bind(letters::rows(limit))
-            .fetch(&self.readers);
+            .bind(letters::rows(limit));
+        let query = match topic {
+            Some(topic) => query.bind(topic.as_str()),
+            None => query,
+        };
+        let rows = query.fetch(&self.readers);
         Ok(letters::page(rows, limit, read_conflict).await?)
     }
 
@@ -81,11 +84,14 @@ impl Sqlite {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
-        let rows = sqlx::query(DEAD_LETTERS)
+        let query = sqlx::query(DEAD_LETTERS.of(topic))
             .bind(before.unwrap_or(i64::MAX))
-            .bind(topic.map(Topic::as_str))
-            .bind(letters::rows(limit))
-            .fetch(&self.readers);
+            .bind(letters::rows(limit));
+        let query = match topic {
+            Some(topic) => query.bind(topic.as_str()),
+            None => query,
+        };
+        let rows = query.fetch(&self.readers);
         Ok(letters::page(rows, limit, read_letter).await?)
     }
 
