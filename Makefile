@@ -53,7 +53,7 @@ fmt: ## Format
 lint: ## Format and lints, as strict as CI
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --package tests --test e2e -- -D warnings
+	cargo clippy --workspace --test e2e -- -D warnings
 
 rules: ## The rules for Prometheus: their tests, and a page for each alert
 	@scripts/rules

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::cluster::until;
 use crate::release::{Forward, NAME, TIMEOUT, shared};
 
 const KEY: &str = "a key that only the publisher has";

@@ -94,9 +94,9 @@ async fn a_redis_that_dies_at_three_in_the_morning_costs_nothing() {
     })
     .await;
     until("the sender gets through", async || {
-        let status = sekali.publish(&event("t", "2")).await.status;
-        unknown += i64::from(status == 504);
-        status == 200
+        let answer = sekali.publish(&event("t", "2")).await;
+        unknown += i64::from(answer.status == 504);
+        answer.status == 200
     })
     .await;
     let [received, unique, duplicates, ..] = counts(&sekali.settled().await);

@@ -189,7 +189,7 @@ async fn make_run_and_make_up_serve_what_they_have_published() {
         let stats: serde_json::Value = stats.unwrap().json().await.unwrap();
         assert_eq!(stats["received"], 20_000, "{script}: {stats}");
         program.signal("TERM");
-        let status = program.ended().await;
-        assert!(status.success(), "{script}: {status}: {}", program.log());
+        let ended = program.ended().await;
+        assert!(ended.success(), "{script}: {ended}: {}", program.log());
     }
 }
