@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::{Event, EventId, Payload, Source, Timestamp, Topic};
@@ -117,7 +118,7 @@ pub fn parse(body: &[u8], form: Form) -> Result<Parsed<'_>, BodyError> {
 /// The whole body, if every item of it is an event.
 fn quick_json(text: &str) -> Option<Parsed<'_>> {
     let items = match text.trim_start().as_bytes().first()? {
-        b'[' => serde_json::from_str::<Bounded<Wire<'_>>>(text).ok()?,
+        b'[' => serde_json::from_str::<Bounded<Object<Wire<'_>>>>(text).ok()?,
         _ if starts_with_events(text) => serde_json::from_str::<Envelope<'_>>(text).ok()?.events,
         _ => Bounded {
             items: vec![serde_json::from_str(text).ok()?],
@@ -130,7 +131,7 @@ fn quick_json(text: &str) -> Option<Parsed<'_>> {
     let events = items
         .items
         .into_iter()
-        .map(Wire::validate)
+        .map(|Object(wire)| wire.validate())
         .collect::<Option<Vec<_>>>()?;
     Some(Parsed {
         events,
@@ -161,7 +162,8 @@ fn ndjson(text: &str) -> Result<Parsed<'_>, BodyError> {
         if index == MAX_EVENTS {
             return Err(BodyError::TooMany);
         }
-        if let Some(event) = serde_json::from_str(line).ok().and_then(Wire::validate) {
+        let quick = serde_json::from_str(line).ok();
+        if let Some(event) = quick.and_then(|Object(wire): Object<Wire<'_>>| wire.validate()) {
             parsed.events.push(event);
             continue;
         }
@@ -217,10 +219,37 @@ impl<'a> Wire<'a> {
     }
 }
 
+/// An object with this one member. One with further members may be an event, whose `events`
+/// mean nothing: the slow reading, which sees all of them, tells.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Envelope<'a> {
     #[serde(borrow)]
-    events: Bounded<Wire<'a>>,
+    events: Bounded<Object<Wire<'a>>>,
+}
+
+/// What is read from a JSON object only: a struct's own reading takes an array of its members'
+/// values as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// An array of at most [`MAX_EVENTS`]: what is beyond is skipped, not collected, so

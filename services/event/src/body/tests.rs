@@ -27,11 +27,13 @@ fn every_form_of_body_is_read() {
     assert_eq!(count("[]"), 0);
     assert_eq!(count(&format!(r#"{{"events":[{EVENT}]}}"#)), 1);
     assert_eq!(count(&format!(r#"{{"note":1,"events":[{EVENT}]}}"#)), 1);
-    assert_eq!(
-        count(&EVENT.replacen('{', r#"{"events":[1],"#, 1)),
-        1,
-        "an event with a member named events"
-    );
+    assert_eq!(count(&format!(r#"{{"events":[{EVENT}],"note":1}}"#)), 1);
+    for events in ["[1]", "[]", &format!("[{EVENT},{EVENT}]")] {
+        let event = EVENT.replacen('{', &format!(r#"{{"events":{events},"#), 1);
+        let parsed = parse(event.as_bytes(), Form::Json).unwrap();
+        assert_eq!((parsed.events.len(), parsed.refused), (1, 0), "{event}");
+        assert_eq!(parsed.events[0].payload.as_str(), r#"{"n":1}"#, "{event}");
+    }
     let lines = format!("{EVENT}\r\n\n{EVENT}");
     let parsed = parse(lines.as_bytes(), Form::Ndjson).unwrap();
     assert_eq!(parsed.events.len(), 2);
@@ -96,6 +98,20 @@ fn each_fault_names_its_item_and_field() {
         )]
     );
     assert_eq!(second("{}").len(), 5, "all five at once");
+}
+
+#[test]
+fn an_array_is_no_event_in_any_form() {
+    let values = r#"["t","a","2026-01-31T12:00:00Z","s",{"n":1}]"#;
+    for (body, form) in [
+        (&*format!("[{values}]"), Form::Json),
+        (&*format!(r#"{{"events":[{values}]}}"#), Form::Json),
+        (values, Form::Ndjson),
+    ] {
+        let found = refusals(body, form);
+        assert_eq!(found.len(), 1, "{body}");
+        assert!(found[0].2.contains("must be a JSON object"), "{found:?}");
+    }
 }
 
 #[test]
@@ -196,14 +212,38 @@ fn item() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+/// The values of an item's members, in the order in which `Wire` has them.
+fn values(item: &serde_json::Value) -> serde_json::Value {
+    ["topic", "event_id", "timestamp", "source", "payload"]
+        .map(|name| item[name].clone())
+        .into_iter()
+        .collect()
+}
+
+/// What may stand beside `events`.
+fn further() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![item(), Just(serde_json::json!({"note": 1}))]
+}
+
 proptest! {
     #[test]
     fn what_is_to_hold_does_of_bodies_that_are_nearly_right(
-        items in prop::collection::vec(item(), 0..5), pretty: bool,
+        items in prop::collection::vec(prop_oneof![
+            8 => item(),
+            1 => item().prop_map(|item| values(&item)),
+        ], 0..5),
+        further in further(), pretty: bool,
     ) {
-        let value = serde_json::Value::Array(items);
-        let body = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
-        properties::hold_of(body.unwrap().as_bytes());
+        let written = |value: &serde_json::Value| {
+            let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+            text.unwrap()
+        };
+        let items = written(&serde_json::Value::Array(items));
+        properties::hold_of(items.as_bytes());
+        properties::hold_of(format!(r#"{{"events":{items}}}"#).as_bytes());
+        let further = written(&further);
+        let beside = further.replacen('{', &format!(r#"{{"events":{items},"#), 1);
+        properties::hold_of(beside.as_bytes());
     }
 
     #[test]
