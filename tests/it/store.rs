@@ -1,5 +1,6 @@
 //! The store alone: the same claims over PostgreSQL and over SQLite.
 
+mod given_up;
 mod letters;
 mod paging;
 

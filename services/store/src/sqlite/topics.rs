@@ -80,9 +80,11 @@ impl Sqlite {
                 .execute(&mut *transaction)
                 .await?;
         }
-        transaction.commit().await?;
-        // Before the lock is released: see `intern`.
+        // Before the commit, which goes on where its caller is dropped while it waits: what is
+        // remembered then would be of a number that is gone. Nobody learns the old one again,
+        // since that takes the lock that is held here.
         self.topics.forget();
+        transaction.commit().await?;
         Ok(true)
     }
 }

@@ -64,11 +64,11 @@ impl Writer {
     /// Begins a transaction once the one before it has ended.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
         let mut inner = self.inner.lock().await;
-        let connection = self.connected(&mut inner).await?;
-        // From here on: dropped before its end, it takes the connection with it.
-        let begun = connection.execute("BEGIN IMMEDIATE").await;
-        let transaction = Transaction { inner, open: true };
-        begun?;
+        self.connected(&mut inner).await?;
+        // Before it begins, since SQLite goes on with that where the caller is dropped while it
+        // waits: from here on, dropped before its end, it takes the connection with it.
+        let mut transaction = Transaction { inner, open: true };
+        transaction.execute("BEGIN IMMEDIATE").await?;
         Ok(transaction)
     }
 
