@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{ConnectOptions as _, SqlitePool};
 
 use crate::commit::Commits;
 use crate::metrics::Metrics;
@@ -32,6 +32,10 @@ const READERS: u32 = 4;
 
 /// Pages that a reader keeps, in KiB (negative for SQLite, which takes pages otherwise).
 const READER_CACHE: &str = "-4096";
+
+/// Rows that a reader reads ahead of whoever takes them: payloads may be of 1 MiB, and what is
+/// read ahead when an answer is full is thrown away.
+const READ_AHEAD: usize = 4;
 
 /// One file, its writer and its readers.
 #[derive(Debug, Clone)]
@@ -48,10 +52,13 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     pub(crate) fn new(path: &Path, args: &Args, metrics: &Metrics) -> Result<Self, StoreError> {
         let lock = lock(path)?;
-        let file = SqliteConnectOptions::new().filename(path);
+        let file = SqliteConnectOptions::new()
+            .filename(path)
+            .disable_statement_logging();
         let readers = file
             .clone()
             .read_only(true)
+            .row_buffer_size(READ_AHEAD)
             .pragma("cache_size", READER_CACHE);
         Ok(Self {
             writer: Arc::new(Writer::new(file)),

@@ -3,9 +3,12 @@
 use std::collections::{BTreeSet, HashSet};
 
 use event::{Event, Source, Topic};
-use store::{Filter, Position, Store};
+use store::{Args, Filter, Position, Store};
+use tests::PATIENCE;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::{at, batch, event_at, over_each, record};
+use super::{Database, at, batch, event_at, over_each, record};
 
 #[tokio::test]
 async fn pages_hold_every_event_once_newest_first() {
@@ -71,6 +74,89 @@ async fn pages_hold_every_event_once_newest_first() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn events_whose_topic_was_deleted_meanwhile_are_left_out() {
+    over_each(async |database| {
+        let store = database.store(10);
+        let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(1_000_000));
+        let topic = |n: i64| if n % 2 == 0 { "gone" } else { "kept" };
+        let events: Vec<_> = (0..6)
+            .map(|n| event_at(topic(n), &n.to_string(), &large, at(n)))
+            .collect();
+        record(&store, &[batch(1, &events)]).await;
+        let (positions, _) = store.positions(&Filter::default(), None, 10).await.unwrap();
+        let gone = Topic::parse("gone").unwrap();
+        assert!(store.delete_topic(&gone).await.unwrap());
+        assert_eq!(read_ids(&store, &positions).await, ["5", "3", "1"]);
+        let of_gone: Vec<_> = positions.into_iter().skip(1).step_by(2).collect();
+        assert_eq!(store.events_at(&of_gone).await.unwrap(), (vec![], 3));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_sends_no_more_payloads_than_an_answer_holds() {
+    let [database, _] = Database::of_each_kind().await;
+    let mut url: url::Url = database.url.parse().unwrap();
+    let server = (url.host_str().unwrap().to_owned(), url.port().unwrap());
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = relay.local_addr().unwrap().port();
+    url.set_port(Some(port)).unwrap();
+    let args = Args {
+        database_password_file: None,
+        max_topics: 10,
+        keep_identities_days: 7,
+        database_connections: 1,
+    };
+    let store = Store::new(&url.as_str().parse().unwrap(), &args).unwrap();
+    database.store(10).migrate().await.unwrap();
+    let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(512 * 1024));
+    let events: Vec<_> = (0..20)
+        .map(|n| event_at("t", &n.to_string(), &large, at(n)))
+        .collect();
+    let counted = async {
+        let (mut client, _) = relay.accept().await.unwrap();
+        let mut server = TcpStream::connect(server).await.unwrap();
+        count(&mut client, &mut server).await
+    };
+    let read = async {
+        record(&store, &[batch(1, &events)]).await;
+        let (positions, _) = store
+            .positions(&Filter::default(), None, 100)
+            .await
+            .unwrap();
+        let (events, used) = store.events_at(&positions).await.unwrap();
+        // On the same connection, which has to be done with the answer before.
+        store.check().await.unwrap();
+        store.close(PATIENCE).await;
+        (events.len(), used)
+    };
+    let (sent, used) = tokio::join!(counted, read);
+    // Of 10 MiB the 2 MiB that are read at once.
+    assert_eq!(used, (4, 4));
+    assert!(sent < 3 * 1024 * 1024, "{sent} bytes");
+}
+
+/// Carries a connection, and counts the bytes that the server sends.
+async fn count(client: &mut TcpStream, server: &mut TcpStream) -> usize {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let there = async {
+        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+        let _ = to_server.shutdown().await;
+    };
+    let back = async {
+        let mut piece = vec![0; 64 * 1024];
+        let mut sent = 0;
+        while let Ok(length @ 1..) = from_server.read(&mut piece).await {
+            sent += length;
+            let _ = to_client.write_all(&piece[..length]).await;
+        }
+        sent
+    };
+    tokio::join!(back, there).0
 }
 
 async fn read_pages(store: &Store, filter: &Filter<'_>, limit: usize) -> Vec<Position> {

@@ -1,7 +1,6 @@
 //! What can be read: events by page, one event, the books.
 
 use event::{EventId, Key, Source, Timestamp, Topic};
-use futures::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::{PgBindIterExt as _, PgRow};
 use uuid::Uuid;
@@ -67,28 +66,29 @@ impl Postgres {
         positions: &[Position],
     ) -> Result<(Vec<StoredEvent>, usize), StoreError> {
         let positions = &positions[..positions.len().min(CHUNK_EVENTS)];
-        let mut rows = sqlx::query(
-            "SELECT t.name, e.event_id, e.ts, e.source, e.payload::text, e.received_at, wanted.place
-             FROM unnest($1::int4[], $2::uuid[]) WITH ORDINALITY AS wanted (topic_id, event_key, place)
-             JOIN topics t ON t.id = wanted.topic_id
-             JOIN events e USING (topic_id, event_key)
-             ORDER BY wanted.place",
-        )
-        .bind(positions.iter().map(|position| position.topic_id).bind_iter())
-        .bind(positions.iter().map(|position| position.key.as_uuid()).bind_iter())
-        .fetch(&self.pool);
-        let mut events = Vec::with_capacity(positions.len());
-        let mut bytes = 0;
-        while let Some(row) = rows.try_next().await? {
-            let event = stored_event(&row)?;
-            bytes += event.payload.len();
-            events.push(event);
-            if bytes >= CHUNK_BYTES {
-                let place: i64 = row.try_get(6)?;
-                return Ok((events, usize::try_from(place).unwrap_or(positions.len())));
-            }
-        }
-        Ok((events, positions.len()))
+        let rows = sqlx::query(EVENTS_AT)
+            .bind(
+                positions
+                    .iter()
+                    .map(|position| position.topic_id)
+                    .bind_iter(),
+            )
+            .bind(
+                positions
+                    .iter()
+                    .map(|position| position.key.as_uuid())
+                    .bind_iter(),
+            )
+            .bind(i64::try_from(CHUNK_BYTES).unwrap_or(i64::MAX))
+            .fetch_all(&self.pool)
+            .await?;
+        // Where there are none, nothing stopped it before the last position.
+        let used = match rows.first() {
+            Some(row) => usize::try_from(row.try_get::<i32, _>(6)?).unwrap_or(positions.len()),
+            None => positions.len(),
+        };
+        let events = rows.iter().map(stored_event).collect::<Result<_, _>>()?;
+        Ok((events, used))
     }
 
     pub(crate) async fn event(
@@ -168,6 +168,32 @@ impl Postgres {
         Ok(rows.iter().map(books).collect::<Result<_, sqlx::Error>>()?)
     }
 }
+
+/// The events at positions (1 their topics, 2 their keys) up to the one with which their
+/// payloads reach so many bytes (3), and the place of that one.
+///
+/// The statement looks them up one after the other and stops by itself. Whoever stops reading
+/// rows that were asked for is sent all the others by the server, and reads them before the
+/// connection is good for anything else.
+const EVENTS_AT: &str = "
+    WITH RECURSIVE used AS (
+        -- Before the first there is nothing, of these types.
+        SELECT 0 AS place, 0::int8 AS bytes, NULL::text COLLATE \"C\" AS name, NULL::text AS event_id,
+               NULL::timestamptz AS ts, NULL::text AS source, NULL::text AS payload,
+               NULL::timestamptz AS received_at
+        UNION ALL
+        SELECT place + 1, bytes + coalesce(octet_length(found.payload), 0), found.*
+        FROM used LEFT JOIN LATERAL (
+            SELECT t.name, e.event_id, e.ts, e.source, e.payload::text, e.received_at
+            FROM events e JOIN topics t ON t.id = e.topic_id
+            WHERE e.topic_id = ($1::int4[])[place + 1] AND e.event_key = ($2::uuid[])[place + 1]
+        ) AS found ON true
+        WHERE place < cardinality($1) AND bytes < $3
+    )
+    SELECT name, event_id, ts, source, payload, received_at, (SELECT max(place) FROM used)
+    FROM used
+    WHERE name IS NOT NULL
+    ORDER BY place";
 
 /// Parameters: 1 to 3 the position after which the page starts, 4 the earliest timestamp,
 /// 5 the limit, 6 the topic, 7 the source or nothing.

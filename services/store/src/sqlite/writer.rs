@@ -43,8 +43,7 @@ impl Writer {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("cache_size", CACHE)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-            .pragma("temp_store", "memory")
-            .disable_statement_logging();
+            .pragma("temp_store", "memory");
         Self {
             options,
             inner: Mutex::default(),
