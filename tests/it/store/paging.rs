@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use event::{Event, Source, Topic};
+use sqlx::{Connection as _, PgConnection};
 use store::{Args, Filter, Position, Store};
-use tests::PATIENCE;
+use tests::{PATIENCE, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -157,6 +158,38 @@ async fn count(client: &mut TcpStream, server: &mut TcpStream) -> usize {
         sent
     };
     tokio::join!(back, there).0
+}
+
+#[tokio::test]
+async fn a_page_among_equal_timestamps_reads_no_more_than_it_holds() {
+    let [database, _] = Database::of_each_kind().await;
+    let store = database.store(10);
+    store.migrate().await.unwrap();
+    let events: Vec<_> = (0..3_000)
+        .map(|n| event_at("t", &n.to_string(), "{}", at(0)))
+        .collect();
+    record(&store, &[batch(1, &events)]).await;
+    tests::servers::execute(&database.url, "ANALYZE").await;
+    let filter = Filter {
+        topic: Some(Topic::parse("t").unwrap()),
+        ..Filter::default()
+    };
+    assert_eq!(read_pages(&store, &filter, 100).await.len(), 3_000);
+    // A session tells what it read when it ends, if not before.
+    store.close(PATIENCE).await;
+    let mut outsider = PgConnection::connect(&database.url).await.unwrap();
+    let mut read = 0_i64;
+    until("the server tells what was read", async || {
+        read = sqlx::query_scalar(
+            "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'events_by_time'",
+        )
+        .fetch_one(&mut outsider)
+        .await
+        .unwrap();
+        read >= 3_000
+    })
+    .await;
+    assert!(read < 6_000, "{read} entries of the index");
 }
 
 async fn read_pages(store: &Store, filter: &Filter<'_>, limit: usize) -> Vec<Position> {

@@ -36,21 +36,20 @@ impl Postgres {
         let topic = filter.topic.as_ref().map(Topic::as_str);
         let source = filter.source.as_ref().map(Source::as_str);
         let statement = match (topic, source) {
-            (Some(_), _) => OF_A_TOPIC,
+            (Some(_), Some(_)) => OF_A_TOPIC_AND_A_SOURCE,
+            (Some(_), None) => OF_A_TOPIC,
             (None, Some(_)) => OF_ALL_TOPICS_AND_A_SOURCE,
             (None, None) => OF_ALL_TOPICS,
         };
-        let query = sqlx::query(statement)
+        let mut query = sqlx::query(statement)
             .bind(Instant(after.timestamp))
             .bind(after.topic_id)
             .bind(after.key.as_uuid())
             .bind(Instant(from))
             .bind(i64::try_from(wanted).unwrap_or(i64::MAX));
-        let query = match (topic, source) {
-            (Some(topic), source) => query.bind(topic).bind(source),
-            (None, Some(source)) => query.bind(source),
-            (None, None) => query,
-        };
+        for name in topic.into_iter().chain(source) {
+            query = query.bind(name);
+        }
         let rows = query.fetch_all(&self.pool).await?;
         let per_topic = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(3))?;
         let positions = rows.iter().map(position).collect::<Result<_, _>>()?;
@@ -196,28 +195,43 @@ const EVENTS_AT: &str = "
     ORDER BY place";
 
 /// Parameters: 1 to 3 the position after which the page starts, 4 the earliest timestamp,
-/// 5 the limit, 6 the topic, 7 the source or nothing.
-const OF_A_TOPIC: &str = "
-    SELECT e.ts, e.topic_id, e.event_key, $5::int8
-    FROM events e
-    WHERE e.topic_id = (SELECT id FROM topics WHERE name = $6)
-      AND (e.ts, e.event_key) < ($1, CASE
-          -- Among equal timestamps the higher topic number comes first.
-          WHEN e.topic_id < $2 THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'
-          WHEN e.topic_id > $2 THEN '00000000-0000-0000-0000-000000000000'
-          ELSE $3 END)
-      AND e.ts >= $4
-      AND ($7::text IS NULL OR e.source = $7)
-    ORDER BY e.ts DESC, e.event_key DESC
-    LIMIT $5";
+/// 5 the limit, then the topic and the source, where there are.
+///
+/// The condition on events is an argument (7 is their source): without one the index alone
+/// answers, and no row is fetched for its source.
+macro_rules! of_a_topic {
+    ($condition:literal) => {
+        concat!(
+            "
+    SELECT part.ts, bound.id, part.event_key, $5::int8
+    FROM (
+        -- Of the topic's number: a bound that names a column of the events is no condition on
+        -- their index, and each page of equal timestamps would read all of those before it.
+        SELECT id, CASE
+            -- Among equal timestamps the higher topic number comes first.
+            WHEN id < $2 THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+            WHEN id > $2 THEN '00000000-0000-0000-0000-000000000000'::uuid
+            ELSE $3 END AS event_key
+        FROM topics
+        WHERE name = $6
+    ) AS bound CROSS JOIN LATERAL (
+        SELECT e.ts, e.event_key FROM events e
+        WHERE e.topic_id = bound.id AND (e.ts, e.event_key) < ($1, bound.event_key) AND e.ts >= $4
+        ",
+            $condition,
+            "
+        ORDER BY e.ts DESC, e.event_key DESC LIMIT $5
+    ) AS part"
+        )
+    };
+}
+const OF_A_TOPIC: &str = of_a_topic!("");
+const OF_A_TOPIC_AND_A_SOURCE: &str = of_a_topic!("AND e.source = $7");
 
 /// The same over all topics, without an index of its own (which would cost every insert a
 /// fifth): the newest event of each topic is one step into the index, and a page of n
 /// events holds events of the n topics whose newest is newest, and of no other. How many
-/// are read of each comes back with them: see [`page::merge`].
-///
-/// The condition on events is an argument (6 is its source): without one the index alone answers,
-/// and no row is fetched for its source.
+/// are read of each comes back with them: see [`page::merge`]. (6 is the source.)
 macro_rules! of_all_topics {
     ($condition:literal) => {
         concat!(
