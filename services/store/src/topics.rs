@@ -6,7 +6,8 @@ use std::sync::{PoisonError, RwLock};
 use crate::record::TopicIds;
 
 /// Names and numbers as they were last read, all of them at once. It may be behind, so it
-/// only saves work: whoever writes checks the epoch.
+/// only saves work: whoever writes checks the epoch. What is read is taken whatever its epoch,
+/// since a database that was put back from a copy has a lower one.
 #[derive(Debug)]
 pub(crate) struct TopicCache {
     limit: usize,
@@ -42,10 +43,7 @@ impl TopicCache {
     }
 
     pub(crate) fn learn(&self, ids: HashMap<String, i32>, epoch: i64) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if epoch >= known.epoch {
-            *known = Known { ids, epoch };
-        }
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known { ids, epoch };
     }
 
     pub(crate) fn forget(&self) {
@@ -56,5 +54,21 @@ impl TopicCache {
     pub(crate) fn is_beyond_limit(&self, name: &str) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.ids.len() >= self.limit && !known.ids.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_of_a_database_that_was_put_back_take_the_place_of_later_ones() {
+        let topics = TopicCache::new(1);
+        topics.learn(HashMap::from([("after".into(), 7)]), 2);
+        topics.learn(HashMap::from([("before".into(), 1)]), 1);
+        let (ids, epoch) = topics.look_up(["before"].into_iter()).unwrap();
+        assert_eq!((ids["before"], epoch), (Some(1), 1));
+        assert!(topics.look_up(["after"].into_iter()).is_none());
+        assert!(topics.is_beyond_limit("after") && !topics.is_beyond_limit("before"));
     }
 }
