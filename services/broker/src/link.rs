@@ -153,14 +153,17 @@ impl Link {
     }
 
     /// Connects, and asks for an answer: one who may not even say PING, or while Redis still
-    /// loads, has not sent anything yet.
+    /// loads, has not sent anything yet. Nor has one who may not say MULTI, whose commands
+    /// Redis would do one by one before it refuses the EXEC.
     async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let mut connection = self
             .client
             .get_multiplexed_async_connection_with_config(&self.config)
             .await?;
-        let pong = connection.req_packed_command(&redis::cmd("PING")).await?;
-        pong.extract_error()?;
+        for command in ["PING", "MULTI", "EXEC"] {
+            let answer = connection.req_packed_command(&redis::cmd(command)).await?;
+            answer.extract_error()?;
+        }
         Ok(connection)
     }
 

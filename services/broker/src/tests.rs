@@ -168,6 +168,26 @@ async fn a_redis_that_asks_for_a_password_took_nothing() {
 }
 
 #[tokio::test]
+async fn a_redis_that_allows_no_transaction_took_nothing() {
+    let redis = Redis::start().await;
+    let broker = redis.ready().await;
+    let user = "on >secret ~* &* +@all -@transaction";
+    let words: Vec<_> = ["ACL", "SETUSER", "limited"]
+        .into_iter()
+        .chain(user.split(' '))
+        .collect();
+    redis.command(&words).await;
+    let url = redis.url().replace("redis://", "redis://limited:secret@");
+    let refused = at(&url).append(&[outgoing(1, 1)]).await;
+    assert!(
+        matches!(refused, Err(AppendError::Unavailable(_))),
+        "{refused:?}"
+    );
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.entries, depth.events_in), (0, 0));
+}
+
+#[tokio::test]
 async fn what_was_given_to_a_name_is_given_to_it_again() {
     let redis = Redis::start().await;
     let broker = redis.ready().await;
