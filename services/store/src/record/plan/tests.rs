@@ -158,3 +158,57 @@ proptest! {
         prop_assert_eq!(database.counts.unique, i64::try_from(stored.len()).unwrap());
     }
 }
+
+/// The topic of the first sketches, which has a number.
+fn numbered() -> TopicIds {
+    TopicIds::from([("t0".into(), Some(1))])
+}
+
+#[test]
+fn an_event_whose_key_is_another_ids_is_buried() {
+    let batches = [batch(1, &[(0, 0, 0)])];
+    let arrivals = Arrivals::decode(&batches);
+    let plan = Plan::new(&arrivals, |_| true, &numbered());
+    let key = (1, plan.candidate(0).key);
+    let winner = Winner {
+        digest: event((0, 1, 0)).digest(),
+        event_id: "e1".into(),
+    };
+    let judgement = plan.judge(&arrivals, &HashMap::from([(key, winner)]));
+    let judgement = judgement.unwrap();
+    assert_eq!(judgement.recorded, [Recorded::Now(vec![Outcome::Buried])]);
+    assert!(judgement.conflicts.is_empty());
+    assert_eq!(letters(&judgement), [(1, "e0", COLLISION)]);
+}
+
+#[test]
+fn a_nul_that_no_gateway_let_in_is_buried_and_its_neighbour_is_stored() {
+    let good = batch(1, &[(0, 1, 0)]).events;
+    let mut bytes = batch(1, &[(0, 0, 0)]).events.as_bytes().to_vec();
+    let digit = bytes.iter().rposition(|byte| *byte == b'0').unwrap();
+    bytes[digit] = 0;
+    let made_by_hand = Batch {
+        events: EncodedEvents::join(&[EncodedEvents::from_parts(bytes.into(), 1), good]),
+        ..batch(1, &[])
+    };
+    let arrivals = Arrivals::decode(std::slice::from_ref(&made_by_hand));
+    let mut plan = Plan::new(&arrivals, |_| true, &numbered());
+    assert_eq!(plan.rows.len(), 1, "the database is not asked to store it");
+    plan.inserted(0);
+    let judgement = plan.judge(&arrivals, &HashMap::new()).unwrap();
+    assert_eq!(
+        judgement.recorded,
+        [Recorded::Now(vec![Outcome::Buried, Outcome::Stored])]
+    );
+    let reason = "the payload holds a NUL byte, which is no JSON";
+    assert_eq!(letters(&judgement), [(1, "e0", reason)]);
+}
+
+/// Of each letter the topic, the event id and the reason.
+fn letters<'j>(judgement: &'j Judgement<'_>) -> Vec<(i32, &'j str, &'j str)> {
+    let letter = |letter: &'j Letter<'_>| {
+        let event = letter.event.expect("it could be decoded");
+        (letter.topic_id, event.event_id.as_str(), &*letter.reason)
+    };
+    judgement.letters.iter().map(letter).collect()
+}
