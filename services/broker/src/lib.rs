@@ -4,7 +4,8 @@
 //! once it has returned, on the disk of a Redis whose append-only file is synced; that an
 //! entry is delivered until somebody acknowledges it; and that two counters, of events in
 //! and out, lose and keep exactly what the stream loses and keeps. It never sends a command
-//! a second time by itself, and never decides what is new: that is the store's.
+//! that may have been done a second time by itself, and never decides what is new: that is
+//! the store's.
 //!
 //! Read it in this order:
 //!

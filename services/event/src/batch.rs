@@ -20,7 +20,9 @@ pub const FORMAT: u8 = 1;
 
 const HEADER: usize = 8 + 2 + 2 + 2 + 4;
 
-/// The identity of a batch: a UUID of version 7, made where the batch is.
+/// The identity of a batch: a UUID of version 7, made where the batch is. Where nothing made
+/// one (of an entry that can't be read, or of a replay) it is derived, of version 8, so that
+/// what comes again has the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId(pub Uuid);
 

@@ -36,7 +36,8 @@ pub enum Outcome {
 pub enum Recorded {
     /// It was recorded before; nothing was changed.
     Again,
-    /// It is recorded now: the outcome of each of its events, in order.
+    /// It is recorded now: the outcome of each of its events, in order. Empty if it can't be
+    /// decoded, and is one dead letter.
     Now(Vec<Outcome>),
 }
 

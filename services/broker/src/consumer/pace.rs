@@ -2,8 +2,8 @@
 
 use crate::Delivery;
 
-/// Entries of one read. With the largest entries that gateways make it is 32 MiB, once;
-/// then reads get shorter.
+/// Entries of one read. A read after small entries may bring as many large ones: 32 MiB of
+/// those that gateways join, 128 MiB of single events of 1 MiB, once; then reads get shorter.
 const MAX_COUNT: usize = 128;
 
 /// What is aimed at for one read, in bytes.
