@@ -295,16 +295,24 @@ impl Consumer {
     async fn sort_out(&mut self, entries: Vec<(String, Value)>) -> Vec<Delivery> {
         let mut found = Vec::with_capacity(entries.len());
         let mut gone = Vec::new();
+        let mut later = Vec::new();
         for (id, entry) in entries {
             match entry::read(entry) {
                 Some(Read::Delivery(delivery)) => found.push(delivery),
                 Some(Read::Gone(entry)) => gone.push(entry),
-                Some(Read::Later(id)) => {
-                    tracing::warn!(entry = id, "an entry of a later version is left alone");
-                    self.claim.next_at = Instant::now() + LATER_PAUSE;
-                }
+                Some(Read::Later(id)) => later.push(id),
                 None => tracing::error!(entry = id, "not an entry"),
             }
+        }
+        if let Some(first) = later.first() {
+            // Once, however many: while an upgrade rolls most entries may be.
+            let entries = later.len();
+            tracing::warn!(
+                entries,
+                entry = first,
+                "entries of a later version are left alone"
+            );
+            self.claim.next_at = Instant::now() + LATER_PAUSE;
         }
         if let Err(error) = self.acknowledge(&gone).await {
             // They are found again by whoever reads or claims next.
