@@ -38,13 +38,16 @@ enum Phase {
 
 impl Readiness {
     /// Records the latest outcome of a check; `Err` holds the reason, which anyone who
-    /// reaches the port can read. A change is logged, a repetition is not.
+    /// reaches the port can read. A change is logged, one of the reason too; a repetition
+    /// is not.
     pub fn set(&self, check: &'static str, outcome: Result<(), String>) {
         let before = self.lock().checks.insert(check, outcome.clone());
-        match (before, outcome) {
-            (Some(Err(_)) | None, Ok(())) => tracing::info!(check, "check passes"),
-            (Some(Ok(())) | None, Err(reason)) => tracing::warn!(check, reason, "check fails"),
-            (Some(Ok(())), Ok(())) | (Some(Err(_)), Err(_)) => {}
+        if before.as_ref() == Some(&outcome) {
+            return;
+        }
+        match outcome {
+            Ok(()) => tracing::info!(check, "check passes"),
+            Err(reason) => tracing::warn!(check, reason, "check fails"),
         }
     }
 
@@ -139,6 +142,8 @@ fn answer(status: StatusCode, body: String) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn report(readiness: &Readiness) -> (u16, String) {
@@ -178,5 +183,49 @@ mod tests {
         readiness.started();
         readiness.set("broker", Err("ok".into()));
         assert_eq!(report(&readiness).0, 503);
+    }
+
+    /// What was logged, line by line.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_change_is_logged_one_of_the_reason_too_and_a_repetition_is_not() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let readiness = Readiness::default();
+            for outcome in [
+                Err("is loading"),
+                Err("is loading"),
+                Err("evicts keys"),
+                Ok(()),
+                Ok(()),
+            ] {
+                readiness.set("queue", outcome.map_err(str::to_owned));
+            }
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = log.lines().collect();
+        let expected = ["is loading", "evicts keys", "check passes"];
+        assert_eq!(lines.len(), expected.len(), "{log}");
+        for (line, expected) in lines.into_iter().zip(expected) {
+            assert!(line.contains(expected), "{line}");
+        }
     }
 }

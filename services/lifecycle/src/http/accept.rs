@@ -47,8 +47,9 @@ impl Accept {
         Ok(())
     }
 
-    /// The next connection and its place among the most that may be open; none after
-    /// the closing, once the kernel's backlog is empty.
+    /// The next connection and its place among the most that may be open; none after the
+    /// closing. What the kernel's backlog holds by then is taken first, unless every place
+    /// is taken or the system is short of something: the rest of it is reset.
     async fn next(&self, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
         let place = self.place(places).await?;
         let mut short = false;
