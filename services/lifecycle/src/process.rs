@@ -276,21 +276,32 @@ where
     outcome(process, result)
 }
 
-/// A failed task is the cause of whatever else went wrong, so it is the one reported.
+/// If the work itself failed, that is the end that is reported, and the status that follows
+/// from it: tasks end early because a start that fails drops what they listen to. Which of
+/// the two is the cause can't be told from here, so the other one is logged.
 fn outcome(process: &Process, result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     let failure = process.tasks.take_failure();
-    match failure.or_else(|| process.admin_tasks.take_failure()) {
-        Some(failure) => Err(failure),
-        None => result,
+    let failure = failure.or_else(|| process.admin_tasks.take_failure());
+    match (failure, result) {
+        (Some(failure), Err(error)) => {
+            tracing::error!(error = format!("{failure:#}"), "a task failed too");
+            Err(error)
+        }
+        (Some(failure), Ok(_)) => Err(failure),
+        (None, result) => result,
     }
 }
 
+/// What holds the drain up. The admin port does only once it is its turn to end.
 fn running(process: &Process) -> String {
-    let running = process.tasks.running();
-    if running.is_empty() {
-        "the main task".into()
+    let (tasks, otherwise) = if process.admin_shutdown.is_cancelled() {
+        (&process.admin_tasks, "the export of traces")
     } else {
-        running
+        (&process.tasks, "the main task")
+    };
+    match tasks.running() {
+        none if none.is_empty() => otherwise.into(),
+        running => running,
     }
 }
 

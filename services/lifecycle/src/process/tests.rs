@@ -99,18 +99,52 @@ async fn a_start_that_fails_ends_the_tasks_that_it_started() {
 }
 
 #[tokio::test]
-async fn a_drain_beyond_its_deadline_is_a_failure() {
+async fn a_start_that_fails_is_reported_rather_than_what_it_took_down() {
+    let process = process();
+    let status = run_service(&process, QUICK, signals(&[]), async |process| {
+        let (jobs, mut taken) = mpsc::channel::<()>(1);
+        process.tasks.spawn("consumer", async move {
+            while taken.recv().await.is_some() {}
+            Ok(())
+        });
+        drop(jobs);
+        process.tasks.failed().await;
+        Err(anyhow!("port in use"))
+    });
+    assert_eq!(status.await, Err("port in use".into()));
+}
+
+#[tokio::test]
+async fn a_drain_beyond_its_deadline_is_a_failure_and_says_what_held_it_up() {
     let drain = Drain {
         deadline: Duration::from_millis(20),
         ..QUICK
     };
-    let process = process();
-    let status = run_service(&process, drain, signals(&["SIGTERM"]), async |process| {
+    let deaf = async |process: Process| {
         process.tasks.spawn("deaf", pending());
         Ok(())
-    });
+    };
+    let scraped = async |process: Process| {
+        process
+            .admin_tasks
+            .spawn_transient("scrape", pending::<()>());
+        Ok(())
+    };
+    let first = process();
+    let status = run_service(&first, drain, signals(&["SIGTERM"]), deaf);
     assert_eq!(status.await, Ok(ExitCode::FAILURE));
-    assert_eq!(process.tasks.running(), "deaf");
+    assert_eq!(running(&first), "deaf");
+
+    let second = process();
+    let status = run_service(&second, drain, signals(&["SIGTERM"]), scraped);
+    assert_eq!(status.await, Ok(ExitCode::FAILURE));
+    assert_eq!(running(&second), "scrape");
+
+    let third = process();
+    third.serve_admin(([127, 0, 0, 1], 0).into()).unwrap();
+    let work = supervise(&third, drain, signals(&["SIGTERM"]), pending());
+    assert_eq!(work.await.unwrap(), ExitCode::FAILURE);
+    assert_eq!(running(&third), "the main task");
 }
 
 #[tokio::test]
