@@ -12,17 +12,11 @@
 mod accept;
 mod connection;
 
-use std::convert::Infallible;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::routing::future::RouteFuture;
-use hyper::body::{Body, Incoming};
-use hyper::service::Service;
-use hyper::{Request, Response};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -119,25 +113,6 @@ pub fn serve(
     tasks: &Tasks,
     closing: impl Into<Closing>,
 ) -> anyhow::Result<SocketAddr> {
-    serve_service(name, listener, Routes(router), limits, tasks, closing)
-}
-
-/// The same for a service of hyper's, which sees the request as it came: a hot path can
-/// be answered here and everything else handed to [`Routes`].
-pub fn serve_service<S, B>(
-    name: &'static str,
-    listener: TcpListener,
-    service: S,
-    limits: Limits,
-    tasks: &Tasks,
-    closing: impl Into<Closing>,
-) -> anyhow::Result<SocketAddr>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
-{
     let addr = listener
         .local_addr()
         .context("read the listener's address")?;
@@ -145,27 +120,13 @@ where
     let accept = accept::Accept {
         name,
         listener,
+        router,
         limits,
         tasks: tasks.clone(),
         closing: closing.into(),
     };
-    tasks.spawn(name, accept.run(service));
+    tasks.spawn(name, accept.run());
     Ok(addr)
-}
-
-/// A router as a service of hyper's.
-#[derive(Debug, Clone)]
-pub struct Routes(pub Router);
-
-impl Service<Request<Incoming>> for Routes {
-    type Response = axum::response::Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        // A router is always ready, and its clone is a count.
-        tower::Service::call(&mut self.0.clone(), request)
-    }
 }
 
 #[cfg(test)]

@@ -69,20 +69,6 @@ impl Tasks {
         })
     }
 
-    /// Runs what would hold up other tasks on a thread for such work. The drain waits
-    /// for it; it can't be interrupted.
-    pub fn spawn_blocking<F, T>(&self, name: &'static str, work: F) -> JoinHandle<T>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let running = self.enter(name.into());
-        self.0.tracker.spawn_blocking(move || {
-            let _running = running;
-            work()
-        })
-    }
-
     /// Waits until a task has failed, perhaps for ever.
     pub async fn failed(&self) {
         self.0.failed.cancelled().await;
@@ -249,8 +235,6 @@ mod tests {
         assert_eq!(tasks.running(), "connection (3)");
         let panicked = tasks.spawn_transient("clumsy", async { panic!("on purpose") });
         assert!(panicked.await.is_err());
-        let answer = tasks.spawn_blocking("sum", || 6 * 7);
-        assert_eq!(answer.await.unwrap(), 42);
         gate.cancel();
         tasks.join().await;
         assert!(tasks.take_failure().is_none());

@@ -1,17 +1,15 @@
 //! The loop that takes connections, which nothing but the shutdown ends.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Closing, Limits, connection};
-use crate::Tasks;
-use hyper::body::{Body, Incoming};
-use hyper::service::Service;
-use hyper::{Request, Response};
+use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Closing, Limits, connection};
+use crate::Tasks;
 
 /// How long to wait when the process or the system has run out of something that
 /// connections need: long enough for some to end, short enough for a client to wait.
@@ -20,28 +18,23 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Accept {
     pub(super) name: &'static str,
     pub(super) listener: TcpListener,
+    pub(super) router: Router,
     pub(super) limits: Limits,
     pub(super) tasks: Tasks,
     pub(super) closing: Closing,
 }
 
 impl Accept {
-    pub(super) async fn run<S, B>(self, service: S) -> anyhow::Result<()>
-    where
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
-    {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let builder = connection::builder(&self.limits);
         let places = Arc::new(Semaphore::new(self.limits.max_connections));
         while let Some((stream, place)) = self.next(&places).await {
-            let (builder, service) = (builder.clone(), service.clone());
+            let (builder, router) = (builder.clone(), self.router.clone());
             let limits = self.limits;
             let closing = self.closing.of_connection();
             self.tasks.spawn_transient(self.name, async move {
                 let _place = place;
-                connection::run(stream, builder, service, limits, closing).await;
+                connection::run(stream, builder, router, limits, closing).await;
             });
         }
         Ok(())

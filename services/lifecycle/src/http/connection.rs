@@ -1,20 +1,22 @@
 //! One connection, from its first byte to its last.
 
-use std::error::Error;
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use axum::Router;
+use hyper::Request;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper::{Request, Response};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tower::Service as _;
 
 use super::{Closing, Limits};
 
@@ -33,23 +35,20 @@ pub(super) fn builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-pub(super) async fn run<S, B>(
+pub(super) async fn run(
     stream: TcpStream,
     builder: http1::Builder,
-    service: S,
+    router: Router,
     limits: Limits,
     closing: Closing,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static,
-{
+) {
     let pulse = Arc::new(Pulse::new());
     let busy_pulse = Arc::clone(&pulse);
     let Closing { announced, begun } = closing;
-    let watched = service_fn(move |request| {
+    let watched = service_fn(move |request: Request<Incoming>| {
         let busy = Busy::begin(&busy_pulse);
-        let response = service.call(request);
+        // A router is always ready, and its clone is a count.
+        let response = router.clone().call(request);
         let announced = announced.clone();
         async move {
             let mut response = response.await?;
@@ -57,7 +56,7 @@ pub(super) async fn run<S, B>(
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            Ok::<_, S::Error>(response.map(|inner| Watched { inner, _busy: busy }))
+            Ok::<_, Infallible>(response.map(|inner| Watched { inner, _busy: busy }))
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), watched));
@@ -138,19 +137,19 @@ impl Drop for Busy {
 }
 
 /// The body of an answer; hyper drops it once the last of it is written or given up.
-struct Watched<B> {
-    inner: B,
+struct Watched {
+    inner: axum::body::Body,
     _busy: Busy,
 }
 
-impl<B: Body + Unpin> Body for Watched<B> {
-    type Data = B::Data;
-    type Error = B::Error;
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 
