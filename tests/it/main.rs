@@ -7,6 +7,7 @@ mod bounds;
 mod contract;
 mod crash;
 mod dashboards;
+mod drain;
 mod faults;
 mod network;
 mod operations;

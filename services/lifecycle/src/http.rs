@@ -3,14 +3,16 @@
 //! It guarantees that no client and no shortage ends the loop, that what a connection
 //! holds is bounded, that a connection closes with its next answer once a drain is
 //! announced, and that the drain closes idle connections at once and lets requests in
-//! flight finish. It never bounds how long a handler reads a body or writes an
-//! answer: that is the handler's to say.
+//! flight finish, unless their readers stall. It never bounds how long a handler reads a
+//! body or makes an answer, which is the handler's to say, nor how long a reader takes
+//! that goes on taking.
 //!
 //! Per request it adds no allocation, no timer and no lock: hyper's own time-out for
 //! headers would start a timer for each, and would close idle connections too.
 
 mod accept;
 mod connection;
+mod pulse;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,8 +38,9 @@ pub struct Limits {
     /// complete.
     pub header_timeout: Duration,
     /// How long a connection may be quiet between two requests, and thus how long the
-    /// headers of a later one may take. More than what clients keep connections for
-    /// (most: 60 to 90 s), or they send into closed ones.
+    /// headers of a later one may take; and for how long a reader may take nothing of its
+    /// answer, which in a drain is five seconds at most. More than what clients keep
+    /// connections for (most: 60 to 90 s), or they send into closed ones.
     pub idle_timeout: Duration,
     /// How large the request line and the headers may be together, in bytes; larger
     /// ones get 431.

@@ -215,6 +215,64 @@ async fn slow_headers_and_quiet_connections_are_closed_but_slow_answers_are_not(
     server.drained().await;
 }
 
+/// Beyond what the kernel takes of an answer ahead of a reader: some 4 MiB, and what a
+/// reader's side takes that has asked for little yet.
+const MUCH: usize = 32 * 1024 * 1024;
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_arrives_whole() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(500),
+        idle_timeout: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let much = Bytes::from(vec![b'x'; MUCH]);
+    let answer = move || std::future::ready(much.clone());
+    let server = Server::start(Router::new().route("/", get(answer)), limits);
+    let mut client = server.connect().await;
+    client
+        .send("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    // Twenty pieces of it, and twice the time-out.
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    let mut read = Vec::new();
+    loop {
+        pause.tick().await;
+        let mut piece = (&mut client.0).take(MUCH as u64 / 20);
+        if patiently(piece.read_to_end(&mut read)).await.unwrap() == 0 {
+            break;
+        }
+    }
+    assert!(read.len() > MUCH, "{} bytes", read.len());
+    server.drained().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_of_its_answer_is_closed() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(60),
+        idle_timeout: Duration::from_millis(60),
+        ..Limits::default()
+    };
+    let (pieces, body) = mpsc::unbounded_channel::<Bytes>();
+    let body = Arc::new(Mutex::new(Some(body)));
+    let stream = move || {
+        let pieces = Pieces(body.lock().unwrap().take().unwrap());
+        async move { AxumBody::new(pieces) }
+    };
+    let server = Server::start(Router::new().route("/", get(stream)), limits);
+    let mut client = server.connect().await;
+    client.send(GET).await;
+    client.expect("200 OK").await;
+    let piece = Bytes::from(vec![b'x'; MUCH / 32]);
+    for _ in 0..32 {
+        pieces.send(piece.clone()).unwrap();
+    }
+    // The body is given up unread, with pieces left in it.
+    patiently(pieces.closed()).await;
+    server.drained().await;
+}
+
 /// A body that is written piece by piece.
 struct Pieces(mpsc::UnboundedReceiver<Bytes>);
 
