@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use axum::Router;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -12,15 +13,20 @@ use crate::{Readiness, Tasks};
 /// Enough for every prober and scraper; more is a leak in one of them.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Binds the port and serves it. Returns the address, which port 0 leaves open.
+/// What is on the port. Must be called within the runtime that does the work, see
+/// [`Readiness::router`].
+pub fn routes(readiness: &Readiness, metrics: Registry) -> Router {
+    readiness.router().merge(crate::metrics::router(metrics))
+}
+
+/// Binds the port and serves it, on the runtime within which it is called. Returns the
+/// address, which port 0 leaves open.
 pub fn serve(
     addr: SocketAddr,
-    readiness: &Readiness,
-    metrics: Registry,
+    routes: Router,
     tasks: &Tasks,
     shutdown: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
-    let routes = readiness.router().merge(crate::metrics::router(metrics));
     let limits = Limits {
         max_connections: MAX_CONNECTIONS,
         ..Limits::default()

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use opentelemetry_sdk::trace::SdkTracer;
 use prometheus::Registry;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Args, ConfigError, Drain, EX_CONFIG};
@@ -49,10 +50,13 @@ pub struct Process {
     /// The admin port's, which outlives the others by design.
     admin_shutdown: CancellationToken,
     admin_tasks: Tasks,
+    /// Where the admin port is served.
+    admin_runtime: Handle,
 }
 
 impl Process {
-    /// A process that nobody supervises: for tests of what is built from one.
+    /// A process that nobody supervises: for tests of what is built from one. Must be called
+    /// within a runtime, which then serves the admin port too.
     pub fn new(name: &str) -> prometheus::Result<Self> {
         let shutdown = CancellationToken::new();
         let admin_shutdown = CancellationToken::new();
@@ -64,6 +68,7 @@ impl Process {
             readiness,
             metrics,
             admin_tasks: Tasks::new(admin_shutdown.clone()),
+            admin_runtime: Handle::current(),
             draining,
             shutdown,
             admin_shutdown,
@@ -94,13 +99,11 @@ impl Process {
 
     /// Serves the admin port. Do it first, so that a start that waits can be watched.
     pub fn serve_admin(&self, addr: SocketAddr) -> anyhow::Result<SocketAddr> {
-        admin::serve(
-            addr,
-            &self.readiness,
-            self.metrics.clone(),
-            &self.admin_tasks,
-            self.admin_shutdown.clone(),
-        )
+        // Made here, where the work runs: it is this runtime that /livez asks.
+        let routes = admin::routes(&self.readiness, self.metrics.clone());
+        // Served there: no probe and no scrape waits behind the work.
+        let _there = self.admin_runtime.enter();
+        admin::serve(addr, routes, &self.admin_tasks, self.admin_shutdown.clone())
     }
 }
 
@@ -196,13 +199,19 @@ fn try_run(
         .enable_all()
         .thread_name(program.name)
         .build()?;
+    let admin = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .thread_name("admin")
+        .build()?;
     {
         let _within = runtime.enter();
         telemetry::init((program.tracer)(program.name)?, args.log_format)?;
     }
     let result = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let process = Process::new(program.name)?;
+        let mut process = Process::new(program.name)?;
+        process.admin_runtime = admin.handle().clone();
         tracing::info!(name = program.name, version = VERSION, "starting");
         let work = work(process.clone());
         supervise(&process, drain, async || signals.next().await, work).await
@@ -210,6 +219,7 @@ fn try_run(
     // Work on a blocking thread can't be interrupted; if the deadline has passed, its
     // end is not waited for either.
     runtime.shutdown_background();
+    admin.shutdown_background();
     result
 }
 

@@ -1,11 +1,15 @@
 //! What a process says of itself: that it lives, and whether to send it work.
 //!
-//! Liveness is only that the process answers: it never depends on another server,
+//! Liveness is only that the work makes progress: it never depends on another server,
 //! or one outage there restarts everything here. Readiness is what the owners of the
-//! checks last said, and nothing is asked while a probe waits.
+//! checks last said, and no server is asked while a probe waits.
+//!
+//! Progress is asked for, by a task that takes a turn, rather than told by a heartbeat:
+//! nothing runs while nobody asks, and the port may answer from a runtime of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,9 +18,19 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
+use tokio::runtime::Handle;
 
-/// The name under which the process itself is listed while it starts or drains.
+/// The name under which the process itself is listed while it starts, drains or is stuck.
 const PROCESS: &str = "process";
+
+/// How long a turn sleeps: just long enough that a timer has to wake it, which happens where
+/// sockets are looked at too.
+const TURN: Duration = Duration::from_millis(1);
+
+/// How long a turn may be waited for: far longer than any task may keep a thread to itself,
+/// and shorter than probes wait for an answer (in the chart 3 s and 5 s), so that they read
+/// why.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The checks of a process. Clones are the same checks.
 #[derive(Debug, Clone, Default)]
@@ -71,19 +85,21 @@ impl Readiness {
         self.lock().is_ready()
     }
 
-    /// `/livez`, which is always 200; `/readyz`, `/healthz` and `/health`, which are 200
-    /// or 503 and say what was checked:
+    /// `/livez`, which is 200 while the work makes progress and 503 while it is stuck;
+    /// `/readyz`, `/healthz` and `/health`, which are 200 or 503 and say what was checked:
     /// `{"status": "unavailable", "checks": {"broker": "ok", "store": "connection refused"}}`.
+    /// Must be called within the runtime that does the work, which is the one that is asked
+    /// for a turn, wherever these are served.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/healthz", get(readyz))
             .route("/health", get(readyz))
-            .with_state(self.clone())
+            .with_state((self.clone(), Handle::current()))
     }
 
-    fn report(&self) -> (StatusCode, String) {
+    fn report(&self, turns: bool) -> (StatusCode, String) {
         let inner = self.lock();
         let mut checks: BTreeMap<_, _> = inner
             .checks
@@ -100,7 +116,10 @@ impl Readiness {
             Phase::Serving => None,
             Phase::Draining => checks.insert(PROCESS, "draining"),
         };
-        let (status, word) = if inner.is_ready() {
+        if !turns {
+            checks.insert(PROCESS, "stuck");
+        }
+        let (status, word) = if turns && inner.is_ready() {
             (StatusCode::OK, "ok")
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
@@ -123,13 +142,26 @@ impl Inner {
     }
 }
 
-async fn livez() -> Response {
-    answer(StatusCode::OK, json!({"status": "ok"}).to_string())
+async fn livez(State((_, work)): State<(Readiness, Handle)>) -> Response {
+    let (status, said) = if turns(&work).await {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stuck")
+    };
+    answer(status, json!({"status": said}).to_string())
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> Response {
-    let (status, body) = readiness.report();
+async fn readyz(State((readiness, work)): State<(Readiness, Handle)>) -> Response {
+    let turns = turns(&work).await;
+    let (status, body) = readiness.report(turns);
     answer(status, body)
+}
+
+/// Whether the runtime that does the work gets round to a task and to a timer.
+async fn turns(work: &Handle) -> bool {
+    // Nobody owns it: it lives for a millisecond, or as long as nothing does, and holds nothing.
+    let turn = work.spawn(async { tokio::time::sleep(TURN).await });
+    matches!(tokio::time::timeout(PATIENCE, turn).await, Ok(Ok(())))
 }
 
 fn answer(status: StatusCode, body: String) -> Response {
@@ -147,7 +179,7 @@ mod tests {
     use super::*;
 
     fn report(readiness: &Readiness) -> (u16, String) {
-        let (status, body) = readiness.report();
+        let (status, body) = readiness.report(true);
         assert_eq!(status == StatusCode::OK, readiness.is_ready());
         (status.as_u16(), body)
     }
@@ -175,6 +207,17 @@ mod tests {
         readiness.started();
         let draining = r#"{"checks":{"broker":"ok","process":"draining","store":"ok"},"status":"unavailable"}"#;
         assert_eq!(report(&readiness), (503, draining.into()));
+    }
+
+    #[test]
+    fn a_process_that_is_stuck_is_not_ready_whatever_the_checks_say() {
+        let readiness = Readiness::default();
+        readiness.started();
+        readiness.set("broker", Ok(()));
+        let (status, body) = readiness.report(false);
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let stuck = r#"{"checks":{"broker":"ok","process":"stuck"},"status":"unavailable"}"#;
+        assert_eq!(body, stuck);
     }
 
     #[test]

@@ -225,8 +225,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn trouble_is_told_once_and_retries_are_counted() {
+    #[tokio::test]
+    async fn trouble_is_told_once_and_retries_are_counted() {
         let (mut teller, metrics) = teller(Phase::Sending(Some(10)));
         metrics.acknowledged.inc_by(4);
         metrics.retry("connection refused");
@@ -239,8 +239,8 @@ mod tests {
         assert!(!teller.look().words().contains("refused"));
     }
 
-    #[test]
-    fn what_is_read_back_is_counted_anew() {
+    #[tokio::test]
+    async fn what_is_read_back_is_counted_anew() {
         let (mut teller, metrics) = teller(Phase::Reading(10));
         metrics.acknowledged.inc_by(4);
         assert_eq!(teller.look().count, 0);

@@ -1,10 +1,12 @@
 use std::collections::VecDeque;
 use std::future::pending;
-use std::time::Duration;
+use std::sync::mpsc as std_mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -195,6 +197,66 @@ async fn the_admin_port_answers_from_before_the_start_until_after_the_drain() {
     let draining = during.recv().await.unwrap();
     assert!(draining.contains(r#""process":"draining""#), "{draining}");
     assert!(TcpStream::connect(addr).await.is_err());
+}
+
+/// So many threads, and no more.
+fn runtime(threads: usize) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Holds a thread of a runtime until it is dropped.
+fn hold(work: &Runtime) -> std_mpsc::Sender<()> {
+    let (gate, opened) = std_mpsc::channel();
+    let (told, held) = std_mpsc::channel();
+    work.spawn(async move {
+        told.send(()).unwrap();
+        let _ = opened.recv();
+    });
+    held.recv_timeout(Duration::from_secs(20)).unwrap();
+    gate
+}
+
+#[test]
+fn the_admin_port_answers_while_the_work_is_stuck_and_says_so() {
+    let (work, admin, client) = (runtime(2), runtime(1), runtime(1));
+    let ask = |addr, path| {
+        let begun = Instant::now();
+        let patience = Duration::from_secs(20);
+        let asked = async { tokio::time::timeout(patience, get(addr, path)).await };
+        let answer = client.block_on(asked).expect("it does not answer");
+        (answer, begun.elapsed())
+    };
+    let within = work.enter();
+    let mut process = process();
+    process.admin_runtime = admin.handle().clone();
+    let addr = process.serve_admin(([127, 0, 0, 1], 0).into()).unwrap();
+    drop(within);
+    assert!(ask(addr, "/livez").0.starts_with("HTTP/1.1 200"));
+
+    let held = [hold(&work), hold(&work)];
+    let (metrics, took) = ask(addr, "/metrics");
+    assert!(metrics.contains("sekali_build_info"), "{metrics}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    for (path, word) in [
+        ("/livez", r#""status":"stuck""#),
+        ("/readyz", r#""process":"stuck""#),
+    ] {
+        let (stuck, took) = ask(addr, path);
+        assert!(stuck.starts_with("HTTP/1.1 503"), "{stuck}");
+        assert!(stuck.contains(word), "{stuck}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+
+    drop(held);
+    assert!(ask(addr, "/livez").0.starts_with("HTTP/1.1 200"));
+    let start = async |_| Ok(());
+    let run = run_service(&process, QUICK, signals(&["SIGTERM"]), start);
+    assert_eq!(work.block_on(run), Ok(ExitCode::SUCCESS));
+    assert!(client.block_on(TcpStream::connect(addr)).is_err());
 }
 
 #[tokio::test]

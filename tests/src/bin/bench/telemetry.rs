@@ -98,7 +98,7 @@ async fn rate(plan: &Plan, batch: u16, run: usize, sekali: &Sekali) -> f64 {
 }
 
 async fn targets(sekali: &mut Sekali) -> Vec<SocketAddr> {
-    let mut targets = vec![sekali.address(0)];
+    let mut targets = vec![sekali.gateway(0).address("admin").await];
     for worker in 0..2 {
         targets.push(sekali.worker(worker).address("admin").await);
     }
