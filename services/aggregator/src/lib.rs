@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
         return openapi::print();
     }
     let process = args.process.clone();
-    let program = Program::traced("sekali-aggregator");
+    let program = Program::traced("sekali-aggregator", &["aggregator", "broker", "store"]);
     lifecycle::service(program, &process, async |process| start(&process, args))
 }
 

@@ -111,14 +111,18 @@ impl Process {
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
     name: &'static str,
+    /// Whose spans are exported.
+    traced: &'static [&'static str],
     tracer: fn(&'static str) -> Result<Option<SdkTracer>, ConfigError>,
 }
 
 impl Program {
-    /// One that makes spans, and exports them if the environment says where to.
-    pub const fn traced(name: &'static str) -> Self {
+    /// One that makes spans, and exports those of these crates if the environment says where
+    /// to. They are the program's own, not libraries, of which the exporter's would beget others.
+    pub const fn traced(name: &'static str, crates: &'static [&'static str]) -> Self {
         Self {
             name,
+            traced: crates,
             tracer: export::tracer,
         }
     }
@@ -127,6 +131,7 @@ impl Program {
     pub const fn untraced(name: &'static str) -> Self {
         Self {
             name,
+            traced: &[],
             tracer: |_| Ok(None),
         }
     }
@@ -206,7 +211,8 @@ fn try_run(
         .build()?;
     {
         let _within = runtime.enter();
-        telemetry::init((program.tracer)(program.name)?, args.log_format)?;
+        let tracer = (program.tracer)(program.name)?;
+        telemetry::init(tracer, program.traced, args.log_format)?;
     }
     let result = runtime.block_on(async {
         let mut signals = Signals::listen()?;

@@ -18,21 +18,22 @@ use crate::args::{ConfigError, LogFormat};
 /// caller is told too, and says once; the pool would say it at every attempt, as an error.
 const DEFAULT: &str = "info,sqlx_core=off";
 
-/// Whose spans are exported, and what is logged within them: our own, not those of libraries,
-/// of which the exporter's would beget others.
-const TRACED: [&str; 5] = ["aggregator", "broker", "publisher", "store", "worker"];
-
 /// Begins to log, as `RUST_LOG` says, by default from `info` on, and to make spans, if they go
-/// anywhere. Panics are logged too, as one event each, or a collector would find their lines in
-/// no event at all.
-pub(crate) fn init(tracer: Option<SdkTracer>, format: LogFormat) -> Result<(), ConfigError> {
+/// anywhere: those of `crates`, and what is logged within them. Panics are logged too, as one
+/// event each, or a collector would find their lines in no event at all.
+pub(crate) fn init(
+    tracer: Option<SdkTracer>,
+    crates: &[&str],
+    format: LogFormat,
+) -> Result<(), ConfigError> {
+    let crates = crates.iter().map(|&name| (name, LevelFilter::INFO));
     let spans = tracer.map(|tracer| {
         tracing_opentelemetry::layer()
             .with_tracer(tracer)
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_filter(Targets::new().with_targets(TRACED.map(|name| (name, LevelFilter::INFO))))
+            .with_filter(Targets::new().with_targets(crates))
     });
     let lines = match format {
         LogFormat::Text => fmt::layer()

@@ -7,7 +7,7 @@ use lifecycle::Program;
 fn main() -> ExitCode {
     let args: publisher::Args = lifecycle::parse();
     let process = args.process.clone();
-    let program = Program::traced("sekali-publisher");
+    let program = Program::traced("sekali-publisher", &["publisher"]);
     lifecycle::job(program, &process, async |process| {
         publisher::run(process, args).await
     })

@@ -31,7 +31,7 @@ use step::Step;
 pub fn main() -> ExitCode {
     let args: Args = lifecycle::parse();
     let process = args.process.clone();
-    let program = Program::traced("sekali-worker");
+    let program = Program::traced("sekali-worker", &["broker", "store", "worker"]);
     lifecycle::service(program, &process, async |process| start(&process, args))
 }
 
