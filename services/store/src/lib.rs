@@ -38,6 +38,7 @@ pub use error::StoreError;
 pub use listing::{Conflict, DeadLetter, Filter, Position, Replayed, StoredEvent};
 pub use record::{Outcome, Recorded};
 
+use listing::page::{self, Bounds};
 use metrics::{Connections, Metrics};
 
 /// A store of either kind. Cheap to clone; clones share connections and caches.
@@ -159,7 +160,10 @@ impl Store {
         after: Option<Position>,
         limit: usize,
     ) -> Result<(Vec<Position>, bool), StoreError> {
-        ask!(self, backend => backend.positions(filter, after, limit))
+        let bounds = Bounds::of(filter, after);
+        ask!(self, backend => page::gather(bounds, limit, |after, from, wanted| {
+            backend.round(filter, after, from, wanted)
+        }))
     }
 
     /// The events at the first of these positions, in their order, and how many of the

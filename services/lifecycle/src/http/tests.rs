@@ -3,7 +3,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body as AxumBody;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use hyper::body::{Body, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -185,13 +185,8 @@ async fn slow_headers_and_quiet_connections_are_closed_but_slow_answers_are_not(
         idle_timeout: Duration::from_millis(60),
         ..Limits::default()
     };
-    let (pieces, body) = mpsc::unbounded_channel::<Bytes>();
-    let body = Arc::new(Mutex::new(Some(body)));
-    let stream = move || {
-        let pieces = Pieces(body.lock().unwrap().take().unwrap());
-        async move { AxumBody::new(pieces) }
-    };
-    let server = Server::start(hello().route("/stream", get(stream)), limits);
+    let (pieces, stream) = stream();
+    let server = Server::start(hello().route("/stream", stream), limits);
 
     let mut streaming = server.connect().await;
     streaming.send(&GET.replace("/ ", "/stream ")).await;
@@ -254,13 +249,8 @@ async fn a_reader_that_takes_nothing_of_its_answer_is_closed() {
         idle_timeout: Duration::from_millis(60),
         ..Limits::default()
     };
-    let (pieces, body) = mpsc::unbounded_channel::<Bytes>();
-    let body = Arc::new(Mutex::new(Some(body)));
-    let stream = move || {
-        let pieces = Pieces(body.lock().unwrap().take().unwrap());
-        async move { AxumBody::new(pieces) }
-    };
-    let server = Server::start(Router::new().route("/", get(stream)), limits);
+    let (pieces, stream) = stream();
+    let server = Server::start(Router::new().route("/", stream), limits);
     let mut client = server.connect().await;
     client.send(GET).await;
     client.expect("200 OK").await;
@@ -271,6 +261,18 @@ async fn a_reader_that_takes_nothing_of_its_answer_is_closed() {
     // The body is given up unread, with pieces left in it.
     patiently(pieces.closed()).await;
     server.drained().await;
+}
+
+/// A route whose one answer is written piece by piece, and where the pieces come from.
+fn stream() -> (mpsc::UnboundedSender<Bytes>, MethodRouter) {
+    let (pieces, body) = mpsc::unbounded_channel();
+    let body = Mutex::new(Some(Pieces(body)));
+    let answer = move || {
+        let pieces = body.lock().unwrap().take().unwrap();
+        std::future::ready(AxumBody::new(pieces))
+    };
+    let answer = Arc::new(answer);
+    (pieces, get(move || answer()))
 }
 
 /// A body that is written piece by piece.

@@ -6,13 +6,14 @@ use event::{Key, Timestamp};
 use uuid::Uuid;
 
 use super::{Filter, Position};
+use crate::StoreError;
 
 /// The ends between which a page may lie.
 pub(crate) struct Bounds {
     /// Only what comes after this position, which means: is older.
-    pub(crate) after: Position,
+    after: Position,
     /// Nothing older than this.
-    pub(crate) from: Timestamp,
+    from: Timestamp,
 }
 
 impl Bounds {
@@ -74,44 +75,30 @@ pub(crate) fn merge(mut positions: Vec<Position>, per_topic: usize, wanted: usiz
     }
 }
 
-/// Positions that are put together page by page until there are enough.
-pub(crate) struct Gathered {
+/// Puts a page together of rounds, each of which is asked for so many positions after one and
+/// from a time on. Also whether there are more.
+pub(crate) async fn gather<R>(
     bounds: Bounds,
-    /// One more than wanted, which tells whether there are more.
-    limit: usize,
-    positions: Vec<Position>,
-    exhausted: bool,
-}
-
-impl Gathered {
-    pub(crate) fn new(bounds: Bounds, wanted: usize) -> Self {
-        Self {
-            bounds,
-            limit: wanted + 1,
-            positions: Vec::new(),
-            exhausted: false,
-        }
-    }
-
-    /// After which position, from which time on, and how many at most are still needed.
-    pub(crate) fn needs(&self) -> Option<(Position, Timestamp, usize)> {
-        let wanted = self.limit - self.positions.len();
-        let after = self.positions.last().unwrap_or(&self.bounds.after);
-        (wanted > 0 && !self.exhausted).then_some((*after, self.bounds.from, wanted))
-    }
-
-    pub(crate) fn add(&mut self, page: Page) {
+    wanted: usize,
+    round: impl Fn(Position, Timestamp, usize) -> R,
+) -> Result<(Vec<Position>, bool), StoreError>
+where
+    R: Future<Output = Result<Page, StoreError>>,
+{
+    // One more tells whether there are more.
+    let limit = wanted + 1;
+    let mut positions = Vec::<Position>::new();
+    let mut exhausted = false;
+    while positions.len() < limit && !exhausted {
+        let after = positions.last().copied().unwrap_or(bounds.after);
+        let page = round(after, bounds.from, limit - positions.len()).await?;
         // A page that is not complete ends with a position, from which to go on.
-        self.exhausted = page.complete || page.positions.is_empty();
-        self.positions.extend(page.positions);
+        exhausted = page.complete || page.positions.is_empty();
+        positions.extend(page.positions);
     }
-
-    /// The positions, and whether there are more.
-    pub(crate) fn finish(mut self) -> (Vec<Position>, bool) {
-        let more = self.positions.len() == self.limit;
-        self.positions.truncate(self.limit - 1);
-        (self.positions, more)
-    }
+    let more = positions.len() == limit;
+    positions.truncate(wanted);
+    Ok((positions, more))
 }
 
 #[cfg(test)]

@@ -8,25 +8,13 @@ use uuid::Uuid;
 use super::Postgres;
 use super::instant::Instant;
 use crate::books::a_second;
-use crate::listing::page::{self, Bounds, Gathered, Page};
+use crate::listing::page::{self, Page};
 use crate::listing::{CHUNK_BYTES, CHUNK_EVENTS, Filter, Position};
 use crate::{Books, Counts, StoreError, StoredEvent, TopicBooks};
 
 impl Postgres {
-    pub(crate) async fn positions(
-        &self,
-        filter: &Filter<'_>,
-        after: Option<Position>,
-        limit: usize,
-    ) -> Result<(Vec<Position>, bool), StoreError> {
-        let mut gathered = Gathered::new(Bounds::of(filter, after), limit);
-        while let Some((after, from, wanted)) = gathered.needs() {
-            gathered.add(self.round(filter, after, from, wanted).await?);
-        }
-        Ok(gathered.finish())
-    }
-
-    async fn round(
+    /// One round of a page: see [`page::gather`].
+    pub(crate) async fn round(
         &self,
         filter: &Filter<'_>,
         after: Position,

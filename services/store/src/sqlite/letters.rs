@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::Sqlite;
 use super::query::timestamp;
-use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS};
+use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS, Listed, Listing};
 use crate::listing::{Conflict, DeadLetter, Replayed};
 use crate::record::{Arrivals, Letter};
 use crate::{Recorded, StoreError, StoredEvent};
@@ -67,15 +67,8 @@ impl Sqlite {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<Conflict>, bool), StoreError> {
-        let query = sqlx::query(CONFLICTS.of(topic))
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(letters::rows(limit));
-        let query = match topic {
-            Some(topic) => query.bind(topic.as_str()),
-            None => query,
-        };
-        let rows = query.fetch(&self.readers);
-        Ok(letters::page(rows, limit, read_conflict).await?)
+        self.listed(&CONFLICTS, topic, before, limit, read_conflict)
+            .await
     }
 
     pub(crate) async fn dead_letters(
@@ -84,15 +77,26 @@ impl Sqlite {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<DeadLetter>, bool), StoreError> {
-        let query = sqlx::query(DEAD_LETTERS.of(topic))
+        self.listed(&DEAD_LETTERS, topic, before, limit, read_letter)
+            .await
+    }
+
+    async fn listed<L: Listed>(
+        &self,
+        listing: &Listing,
+        topic: Option<&Topic<'_>>,
+        before: Option<i64>,
+        limit: usize,
+        read: fn(&SqliteRow) -> Result<L, sqlx::Error>,
+    ) -> Result<(Vec<L>, bool), StoreError> {
+        let mut query = sqlx::query(listing.of(topic))
             .bind(before.unwrap_or(i64::MAX))
             .bind(letters::rows(limit));
-        let query = match topic {
-            Some(topic) => query.bind(topic.as_str()),
-            None => query,
-        };
+        if let Some(topic) = topic {
+            query = query.bind(topic.as_str());
+        }
         let rows = query.fetch(&self.readers);
-        Ok(letters::page(rows, limit, read_letter).await?)
+        Ok(letters::page(rows, limit, read).await?)
     }
 
     pub(crate) async fn replay_dead_letter(

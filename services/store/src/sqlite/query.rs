@@ -8,26 +8,13 @@ use uuid::Uuid;
 
 use super::{Sqlite, rows};
 use crate::books::a_second;
-use crate::listing::page::{self, Bounds, Gathered, Page};
+use crate::listing::page::{self, Page};
 use crate::listing::{CHUNK_BYTES, CHUNK_EVENTS, Filter, Position};
 use crate::{Books, Counts, StoreError, StoredEvent, TopicBooks};
 
 impl Sqlite {
-    pub(crate) async fn positions(
-        &self,
-        filter: &Filter<'_>,
-        after: Option<Position>,
-        limit: usize,
-    ) -> Result<(Vec<Position>, bool), StoreError> {
-        let mut gathered = Gathered::new(Bounds::of(filter, after), limit);
-        while let Some((after, from, wanted)) = gathered.needs() {
-            gathered.add(self.round(filter, after, from, wanted).await?);
-        }
-        Ok(gathered.finish())
-    }
-
-    /// The newest of each topic that can have a part in the page, and those merged.
-    async fn round(
+    /// One round of a page: the newest of each topic that can have a part in it, merged.
+    pub(crate) async fn round(
         &self,
         filter: &Filter<'_>,
         after: Position,
