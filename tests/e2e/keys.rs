@@ -1,7 +1,5 @@
 //! Keys from a Secret.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -14,10 +12,7 @@ async fn keys_from_a_secret_are_asked_for_and_taken_up_when_they_change() {
     let release = shared();
     let namespace = &release.namespace;
     let key = KEY.replace(' ', "-");
-    let mut hash = String::new();
-    for byte in Sha256::digest(&key) {
-        write!(hash, "{byte:02x}").unwrap();
-    }
+    let hash = tests::hex(&Sha256::digest(&key));
     let secret = |keys: &str| {
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"},

@@ -8,8 +8,8 @@ use tests::wire::Wire;
 use tests::{Proxy, Sekali, until};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::ask::key;
 use crate::contract::{JSON, NDJSON, is_problem};
+use crate::keys::key;
 use crate::path::event;
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod crash;
 mod dashboards;
 mod drain;
 mod faults;
+mod follow;
+mod keys;
 mod network;
 mod operations;
 mod path;

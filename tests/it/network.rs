@@ -7,6 +7,7 @@ use sqlx::Connection as _;
 use tests::servers::{self, Postgres};
 use tests::{Proxy, Sekali, until};
 
+use crate::contract::is_problem;
 use crate::path::event;
 use crate::promise::counts;
 
@@ -78,4 +79,30 @@ async fn a_gateway_whose_connections_all_died_answers_after_a_moment() {
 
 async fn connect(url: &str) -> sqlx::PgConnection {
     sqlx::PgConnection::connect(url).await.unwrap()
+}
+
+/// The connection dies while the store is asked to delete, and nobody ever answers.
+#[tokio::test]
+async fn who_can_not_be_told_whether_a_topic_is_gone_is_told_to_look() {
+    let (server, line, through) = over_a_line().await;
+    let sekali = Sekali::full_over(through, 0).await;
+    sekali.store(&event("t", "1")).await.ok();
+    let (_, name) = sekali.database().rsplit_once('/').unwrap();
+    let mut outsider = connect(&server.url(name)).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE topics IN SHARE MODE")
+        .execute(&mut outsider)
+        .await
+        .unwrap();
+    let delete = sekali.ask(sekali.client().delete(sekali.url("/topics/t")));
+    let strand = async {
+        until("the gateway waits for the lock", async || {
+            servers::somebody_waits(&server.url(name)).await
+        })
+        .await;
+        line.strand();
+    };
+    let (answer, ()) = tokio::join!(delete, strand);
+    assert_eq!(answer.status, 504, "{}", answer.body);
+    is_problem(&answer, "a topic");
+    assert!(answer.body.contains("look before"), "{}", answer.body);
 }

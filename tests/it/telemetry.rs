@@ -170,7 +170,7 @@ async fn no_secret_and_no_payload_is_told() {
     let hash = {
         use sha2::Digest as _;
         let hash = sha2::Sha256::digest(secret("key"));
-        tests::otlp::hex(&hash)
+        tests::hex(&hash)
     };
     std::fs::write(&keys, format!("all admin {hash}\n")).unwrap();
     let token = format!("authorization=Bearer {}", secret("collector"));

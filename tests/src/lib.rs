@@ -20,6 +20,7 @@ mod sekali;
 pub mod servers;
 pub mod wire;
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 pub use program::{Program, binaries};
@@ -41,4 +42,13 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         }
         assert!(Instant::now() < deadline, "{what}: it does not come true");
     }
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }

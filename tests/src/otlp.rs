@@ -1,7 +1,6 @@
 //! Who receives traces: a collector that keeps what it is sent, or behaves as it is told.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -141,13 +140,13 @@ impl Seen {
 
 impl Received {
     fn of(service: &str, span: Span) -> Self {
-        let links = span.links.iter().map(|link| hex(&link.span_id));
+        let links = span.links.iter().map(|link| crate::hex(&link.span_id));
         Self {
             service: service.to_owned(),
             name: span.name,
-            trace: hex(&span.trace_id),
-            id: hex(&span.span_id),
-            parent: hex(&span.parent_span_id),
+            trace: crate::hex(&span.trace_id),
+            id: crate::hex(&span.span_id),
+            parent: crate::hex(&span.parent_span_id),
             links: links.collect(),
             kind: span.kind,
             attributes: texts(span.attributes),
@@ -182,13 +181,4 @@ fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
     };
     let pairs = attributes.into_iter();
     pairs.map(|pair| (pair.key, text(pair.value))).collect()
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        write!(text, "{byte:02x}").unwrap();
-    }
-    text
 }
