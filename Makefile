@@ -18,7 +18,7 @@ up: ## The same with Redis, PostgreSQL, one aggregator and two workers
 	@scripts/up
 
 test: ## Every test, against real Redis and PostgreSQL (one: see CONTRIBUTING.md)
-	@scripts/servers need redis postgres
+	@scripts/servers need redis postgres sqlite
 	cargo build --workspace --bins $(AS_TESTS)
 	cargo test --workspace
 

@@ -8,6 +8,13 @@ use crate::cluster::{Namespace, REGISTRY};
 use crate::load::Load;
 use crate::release::{Release, TIMEOUT};
 
+const REDIS: &str = "redis-server --port 0 --tls-port 6379 --tls-auth-clients no \
+    --tls-cert-file /tls/tls.crt --tls-key-file /tls/tls.key --tls-ca-cert-file /tls/ca.crt \
+    --appendonly yes --appendfsync always --maxmemory-policy noeviction --requirepass $(PASSWORD)";
+
+const POSTGRESQL: &str = "postgres -c ssl=on -c ssl_cert_file=/tls/tls.crt \
+    -c ssl_key_file=/tls/tls.key";
+
 #[test]
 fn servers_of_ones_own_are_used_over_tls() {
     let namespace = Namespace::create("external");
@@ -19,48 +26,8 @@ fn servers_of_ones_own_are_used_over_tls() {
             "redis": "over there", "postgresql": "over there too",
         },
     });
-    let redis = server(
-        "redis",
-        "redis:7.0",
-        6379,
-        &json!([
-            "redis-server",
-            "--port",
-            "0",
-            "--tls-port",
-            "6379",
-            "--tls-auth-clients",
-            "no",
-            "--tls-cert-file",
-            "/tls/tls.crt",
-            "--tls-key-file",
-            "/tls/tls.key",
-            "--tls-ca-cert-file",
-            "/tls/ca.crt",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-            "--maxmemory-policy",
-            "noeviction",
-            "--requirepass",
-            "$(PASSWORD)",
-        ]),
-    );
-    let postgresql = server(
-        "postgresql",
-        "postgres:15",
-        5432,
-        &json!([
-            "postgres",
-            "-c",
-            "ssl=on",
-            "-c",
-            "ssl_cert_file=/tls/tls.crt",
-            "-c",
-            "ssl_key_file=/tls/tls.key",
-        ]),
-    );
+    let redis = server("redis", "redis:7.0", 6379, REDIS);
+    let postgresql = server("postgresql", "postgres:15", 5432, POSTGRESQL);
     let items = [&[secret][..], &redis, &postgresql].concat();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     namespace.apply(&list.to_string(), &[]).unwrap();
@@ -106,7 +73,8 @@ fn servers_of_ones_own_are_used_over_tls() {
 }
 
 /// A pod of a server and its Service.
-fn server(name: &str, image: &str, port: u16, arguments: &Value) -> [Value; 2] {
+fn server(name: &str, image: &str, port: u16, command: &str) -> [Value; 2] {
+    let arguments: Vec<_> = command.split_whitespace().collect();
     let image = match REGISTRY.as_str() {
         "" => image.to_owned(),
         registry => format!("{registry}/{image}"),

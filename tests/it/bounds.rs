@@ -285,6 +285,8 @@ fn large_request(number: i64) -> String {
 
 #[tokio::test]
 async fn ten_thousand_idle_connections_are_no_burden() {
+    // This process needs as many files itself.
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let mut sekali = Sekali::embedded().await;
     let before = sekali.gateway(0).memory();
     let address = sekali.address(0);
@@ -292,7 +294,6 @@ async fn ten_thousand_idle_connections_are_no_burden() {
     for _ in 0..10_000 {
         match tokio::net::TcpStream::connect(address).await {
             Ok(connection) => idle.push(connection),
-            // This process needs as many files itself.
             Err(error) => panic!("{error} after {}: raise ulimit -n", idle.len()),
         }
     }

@@ -190,6 +190,12 @@ async fn every_panel_and_every_rule_finds_something_in_a_real_run() {
         sekali.stores_more(2_000).await;
     }
     sekali.get("/events").await.ok();
+    every_query_finds_something(&prometheus).await;
+    every_rule_is_well(&prometheus).await;
+    drop(publisher);
+}
+
+async fn every_query_finds_something(prometheus: &Prometheus) {
     let (panels, runbooks) = (of_panels(), of_runbooks());
     assert!(panels.len() > 50 && runbooks.len() > 20, "some are gone");
     for Query {
@@ -217,6 +223,9 @@ async fn every_panel_and_every_rule_finds_something_in_a_real_run() {
         })
         .await;
     }
+}
+
+async fn every_rule_is_well(prometheus: &Prometheus) {
     let mut unwell = Vec::new();
     until("every rule is evaluated", async || {
         let rules = prometheus.rules().await;
@@ -243,5 +252,4 @@ async fn every_panel_and_every_rule_finds_something_in_a_real_run() {
             .await;
         }
     }
-    drop(publisher);
 }

@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use tests::{Program, servers, until};
+use tests::example::{self, Example};
+use tests::{Program, Sekali, servers, until};
 
 const README: &str = include_str!("../../README.md");
 
@@ -81,48 +82,6 @@ fn every_flag_stands_in_the_table_with_its_variable_and_default() {
     }
 }
 
-/// A command, and what is said to come of it.
-struct Example {
-    command: String,
-    output: Vec<String>,
-}
-
-/// What stands in the blocks of a console.
-fn examples() -> Vec<Example> {
-    let blocks = README.split("```console\n").skip(1);
-    let blocks = blocks.map(|block| block.split("```").next().unwrap());
-    blocks.flat_map(of_block).collect()
-}
-
-fn of_block(block: &str) -> Vec<Example> {
-    let mut examples = Vec::<Example>::new();
-    for line in block.lines() {
-        if let Some(command) = line.strip_prefix("$ ") {
-            examples.push(Example {
-                command: command.to_owned(),
-                output: Vec::new(),
-            });
-            continue;
-        }
-        let Some(example) = examples.last_mut() else {
-            continue;
-        };
-        if example.output.is_empty() && !is_whole(&example.command) {
-            example.command = format!("{}\n{line}", example.command);
-        } else if !line.is_empty() {
-            example.output.push(line.to_owned());
-        }
-    }
-    examples
-}
-
-/// Whether a shell would begin, or wait for more.
-fn is_whole(command: &str) -> bool {
-    let check = Command::new("bash").args(["-n", "-c", command]).output();
-    let ends = |end| command.trim_end().ends_with(end);
-    check.unwrap().status.success() && !ends('\\') && !ends('|')
-}
-
 /// A line without what is another one each time.
 fn timeless(line: &str) -> String {
     let mark = "\"received_at\":\"";
@@ -135,30 +94,23 @@ fn timeless(line: &str) -> String {
 
 #[tokio::test]
 async fn every_example_gives_what_it_says() {
-    let sekali = tests::Sekali::embedded().await;
+    let sekali = Sekali::embedded().await;
     let address = sekali.address(0).to_string();
+    let url = sekali.url("");
     let directory = tempfile::tempdir().unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{path}", tests::binaries().display());
-    let examples = examples();
+    let path = example::path();
+    let variables = [("PATH", &*path), ("KEY", "any"), ("TARGET_URL", &url)];
+    let blocks = example::blocks(README, "console");
+    let examples = blocks.into_iter().flat_map(example::examples);
     let mut run = 0;
-    for Example { command, output } in &examples {
+    for Example { command, output } in examples {
         // They have tests of their own, are the tests, or take too long.
         if command.starts_with("make ") {
             continue;
         }
-        let mut shell = Command::new("bash");
-        shell
-            .args(["-c", &command.replace("localhost:8080", &address)])
-            .current_dir(directory.path())
-            .env("PATH", &path)
-            .env("KEY", "any")
-            .env("TARGET_URL", format!("http://{address}"));
-        let done = tokio::task::spawn_blocking(move || shell.output().unwrap());
-        let done = done.await.unwrap();
-        let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{command}: {said}");
-        let said: Vec<_> = said.lines().map(|line| timeless(line.trim_end())).collect();
+        let lines = command.replace("localhost:8080", &address);
+        let said = example::run(lines, directory.path(), &variables).await;
+        let said: Vec<_> = said.iter().map(|line| timeless(line)).collect();
         for expected in output.iter().filter(|line| *line != "...") {
             assert!(said.contains(&timeless(expected)), "{command}: {said:#?}");
         }

@@ -1,11 +1,12 @@
 //! The publisher's verdict on a whole Sekali.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tests::{Program, Sekali};
 
 /// Runs a publisher to its end; its last words and whether the verdict is good.
-async fn publish(sekali: &Sekali, flags: &[&str]) -> (bool, String) {
+pub(crate) async fn publish(sekali: &Sekali, flags: &[&str]) -> (bool, String) {
     let mut command = Command::new("bash");
     command
         // Its verdict becomes the last of its log.
@@ -15,7 +16,7 @@ async fn publish(sekali: &Sekali, flags: &[&str]) -> (bool, String) {
         .args(["--target-url", &sekali.url(""), "--verify"])
         .stderr(Stdio::piped());
     let mut publisher = Program::spawn("sekali-publisher", &mut command);
-    let status = publisher.ended_whenever().await;
+    let status = publisher.ended_within(Duration::from_mins(10)).await;
     (status.success(), publisher.log())
 }
 

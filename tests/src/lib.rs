@@ -11,6 +11,7 @@
     reason = "a test that can't go on says where"
 )]
 
+pub mod example;
 pub mod metrics;
 pub mod otlp;
 mod program;
@@ -21,7 +22,9 @@ pub mod servers;
 pub mod wire;
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 pub use program::{Program, binaries};
 pub use proxy::Proxy;
@@ -37,10 +40,11 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let mut look = tokio::time::interval(Duration::from_millis(10));
     loop {
         look.tick().await;
-        if condition().await {
-            return;
+        match tokio::time::timeout_at(deadline, condition()).await {
+            Ok(true) => return,
+            Ok(false) if Instant::now() < deadline => {}
+            _ => panic!("{what}: it does not come true"),
         }
-        assert!(Instant::now() < deadline, "{what}: it does not come true");
     }
 }
 

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -27,6 +28,8 @@ pub struct Program {
     child: Child,
     status: Option<ExitStatus>,
     log: Arc<Mutex<Log>>,
+    /// Reads what it says, and ends with it.
+    reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -72,7 +75,7 @@ impl Program {
             .unwrap_or_else(|error| panic!("start {name}: {error}"));
         reaper::kill(&child);
         let log = Arc::new(Mutex::new(Log::default()));
-        if let Some(stderr) = child.stderr.take() {
+        let reader = child.stderr.take().map(|stderr| {
             let log = Arc::clone(&log);
             std::thread::spawn(move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -80,13 +83,14 @@ impl Program {
                         .unwrap_or_else(PoisonError::into_inner)
                         .take(line);
                 }
-            });
-        }
+            })
+        });
         Self {
             name: name.to_owned(),
             child,
             status: None,
             log,
+            reader,
         }
     }
 
@@ -133,8 +137,8 @@ impl Program {
     pub fn kill(&mut self) {
         if self.status.is_none() {
             let _ = self.child.kill();
-            self.status = self.child.wait().ok();
-            reaper::spare(&self.child);
+            let status = self.child.wait().ok();
+            self.is_over(status);
         }
     }
 
@@ -168,10 +172,12 @@ impl Program {
         self.status.unwrap()
     }
 
-    /// Waits until it has ended by itself, however long that takes.
-    pub async fn ended_whenever(&mut self) -> ExitStatus {
+    /// The same of one that may take so long.
+    pub async fn ended_within(&mut self, time: Duration) -> ExitStatus {
+        let deadline = Instant::now() + time;
         let mut look = tokio::time::interval(Duration::from_millis(20));
         while !self.has_ended() {
+            assert!(Instant::now() < deadline, "{} does not end", self.name);
             look.tick().await;
         }
         self.status.unwrap()
@@ -180,12 +186,22 @@ impl Program {
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
-            self.status = self.child.try_wait().unwrap();
-            if self.status.is_some() {
-                reaper::spare(&self.child);
-            }
+            let status = self.child.try_wait().unwrap();
+            self.is_over(status);
         }
         self.status.is_some()
+    }
+
+    /// With a status it has ended, and all that it said is in its log.
+    fn is_over(&mut self, status: Option<ExitStatus>) {
+        self.status = status;
+        if status.is_none() {
+            return;
+        }
+        reaper::spare(&self.child);
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
     }
 
     /// Whether a signal has stopped it.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::servers::{self, Redis};
-use crate::{Program, until};
+use crate::{PATIENCE, Program, until};
 
 /// An installation. Everything in it ends with the value.
 pub struct Sekali {
@@ -85,6 +85,11 @@ impl Sekali {
         let directory = tempfile::tempdir().unwrap();
         let database = format!("sqlite://{}", directory.path().join("sekali.db").display());
         Self::start(database, None, 0, flags, Some(directory)).await
+    }
+
+    /// The same over a file of the test's own.
+    pub async fn embedded_over(database: String) -> Self {
+        Self::start(database, None, 0, &[], None).await
     }
 
     /// One gateway that writes to PostgreSQL.
@@ -165,7 +170,7 @@ impl Sekali {
             queue: None,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             variables: Vec::new(),
-            client: Client::new(),
+            client: Client::builder().read_timeout(PATIENCE).build().unwrap(),
             _directory: directory,
         }
     }
@@ -175,12 +180,16 @@ impl Sekali {
             self.add_worker(&format!("worker-{number}"));
         }
         self.add_gateway().await;
-        // With a queue a gateway is ready before its store is.
+        self.answers().await;
+        self
+    }
+
+    /// Waits until the first gateway has its store: with a queue it is ready before that.
+    pub async fn answers(&self) {
         until("the tables are there", async || {
             self.get("/stats").await.status != 503
         })
         .await;
-        self
     }
 
     /// The variables of a process, with more for this one.

@@ -8,10 +8,12 @@ mod postgres;
 mod prometheus;
 mod redis;
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 pub use disk::Disk;
 pub use postgres::{Postgres, cut_off, database, execute, somebody_waits};
@@ -37,15 +39,18 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Finds one of these programs, the first if there are several, in PATH or in one of these
-/// directories, of which the last is tried first: they are sorted by version.
-fn find(programs: &[&str], elsewhere: &[PathBuf]) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = elsewhere.iter().rev().cloned();
-    let places: Vec<_> = places.chain(std::env::split_paths(&path)).collect();
-    programs
-        .iter()
-        .flat_map(|program| places.iter().map(move |place| place.join(program)))
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("there is no {}: run scripts/servers", programs[0]))
+/// The path of a program, where the scripts find it: `search` is one of their functions, with
+/// what it is told.
+pub(crate) fn find(search: &'static str) -> PathBuf {
+    static FOUND: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = found.entry(search).or_insert_with(|| {
+        let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lib.sh");
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!(". {scripts} && {search}")]);
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{search}: run scripts/servers");
+        String::from_utf8(output.stdout).unwrap().trim_end().into()
+    });
+    path.clone()
 }

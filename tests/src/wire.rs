@@ -19,7 +19,11 @@ impl Wire {
 
     /// Sends bytes as they are; the other side may have closed already.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.0.write_all(bytes.as_ref()).await.is_ok()
+        let sending = self.0.write_all(bytes.as_ref());
+        tokio::time::timeout(PATIENCE, sending)
+            .await
+            .unwrap()
+            .is_ok()
     }
 
     /// Reads until so many answers have come (by their status lines), or the other side

@@ -1,6 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -59,27 +58,7 @@ impl Postgres {
 
     /// The same on this disk.
     pub async fn start_on(disk: Disk, settings: &[&str]) -> Self {
-        let user = server_user();
-        if let Some((user, group)) = user {
-            std::os::unix::fs::chown(disk.path(), Some(user), Some(group)).unwrap();
-        }
-        let made = command("initdb")
-            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8"])
-            .args(["--locale=C", "--no-sync"])
-            // In MiB: a small disk is to hold some.
-            .arg(format!(
-                "--wal-segsize={}",
-                if disk.is_small() { 1 } else { 16 }
-            ))
-            .arg("--pgdata")
-            .arg(disk.path().join("data"))
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        make_data(&disk);
         let port = free_port();
         let settings: Vec<_> = settings
             .iter()
@@ -144,6 +123,24 @@ impl Postgres {
         }
     }
 
+    /// Kills it and removes its data.
+    pub async fn lose(&mut self) {
+        self.program.kill();
+        let data = self.disk.path().join("data");
+        // Its other processes write until they see that it is gone.
+        until("its data is gone", async || {
+            let _ = std::fs::remove_dir_all(&data);
+            !data.exists()
+        })
+        .await;
+    }
+
+    /// Makes and starts one in place of that which was lost, on the same port.
+    pub async fn replace(&mut self) {
+        make_data(&self.disk);
+        self.restart().await;
+    }
+
     /// Starts it again with the same data on the same port.
     pub async fn restart(&mut self) {
         self.program.kill();
@@ -176,8 +173,31 @@ impl Postgres {
     }
 }
 
+fn make_data(disk: &Disk) {
+    if let Some((user, group)) = server_user() {
+        std::os::unix::fs::chown(disk.path(), Some(user), Some(group)).unwrap();
+    }
+    let made = command("find_program initdb")
+        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8"])
+        .args(["--locale=C", "--no-sync"])
+        // In MiB: a small disk is to hold some.
+        .arg(format!(
+            "--wal-segsize={}",
+            if disk.is_small() { 1 } else { 16 }
+        ))
+        .arg("--pgdata")
+        .arg(disk.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+}
+
 fn spawn(disk: &Disk, port: u16, settings: &[String]) -> Program {
-    let mut command = command("postgres");
+    let mut command = command("find_program postgres");
     command
         .arg("-D")
         .arg(disk.path().join("data"))
@@ -192,17 +212,8 @@ fn spawn(disk: &Disk, port: u16, settings: &[String]) -> Program {
     Program::spawn("postgres", &mut command)
 }
 
-fn command(program: &str) -> Command {
-    // Where packages put what comes in several versions.
-    let homes = ["/usr/lib/postgresql", "/usr/libexec", "/opt/homebrew/opt"];
-    let mut versions: Vec<PathBuf> = homes
-        .iter()
-        .flat_map(|home| std::fs::read_dir(home).into_iter().flatten())
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .flat_map(|version| [version.join("bin"), version])
-        .collect();
-    versions.sort();
-    let mut command = Command::new(find(&[program], &versions));
+fn command(search: &'static str) -> Command {
+    let mut command = Command::new(find(search));
     // A directory that the other user may be in.
     command.current_dir("/").stdout(Stdio::null());
     if let Some((user, group)) = server_user() {

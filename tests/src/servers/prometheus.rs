@@ -34,7 +34,7 @@ impl Prometheus {
         std::fs::write(path("prometheus.yaml"), config).unwrap();
         std::fs::write(path("rules.yaml"), rules).unwrap();
         let port = free_port();
-        let mut command = Command::new(find(&["prometheus"], &[]));
+        let mut command = Command::new(find("find_program prometheus"));
         command
             .arg(format!(
                 "--config.file={}",

@@ -98,7 +98,7 @@ impl Redis {
 }
 
 fn spawn(disk: &Disk, port: u16) -> Program {
-    let mut command = Command::new(find(&["redis-server", "valkey-server"], &[]));
+    let mut command = Command::new(find("find_redis"));
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .arg("--dir")

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::{Program, Sekali};
@@ -76,7 +77,7 @@ impl Load {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut publisher = Program::spawn("sekali-publisher", &mut command);
-        let status = publisher.ended_whenever().await;
+        let status = publisher.ended_within(Duration::from_hours(1)).await;
         assert!(status.success(), "{}", publisher.log());
         let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
         let figure = |of: &Value, name: &str| of[name].as_f64().unwrap_or(f64::NAN);

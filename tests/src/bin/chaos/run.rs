@@ -42,7 +42,7 @@ pub(crate) async fn run(schedule: Schedule, journal: &Journal) {
     for process in &mut world.members {
         inject::still_runs(process, journal);
         process.program.kill();
-        journal.keep(&process.member.to_string(), &process.program.log());
+        journal.keep(&process.member.to_string(), &process.program.whole_log());
     }
     journal.tell(&format!("over after {:?}", began.elapsed()));
 }

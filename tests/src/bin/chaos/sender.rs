@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -10,6 +11,9 @@ use tests::{Program, binaries};
 
 use crate::journal::Journal;
 use crate::schedule::Load;
+
+/// How long it may take: it sends on through every fault.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A sender with its seed, and its verdict at the end.
 pub(crate) struct Publisher {
@@ -35,7 +39,7 @@ impl Publisher {
     /// SIGKILL.
     pub(crate) fn kill(&mut self, journal: &Journal) {
         self.program.kill();
-        journal.keep(&self.name, &self.program.log());
+        journal.keep(&self.name, &self.program.whole_log());
     }
 
     /// Starts it again, with its seed.
@@ -46,8 +50,8 @@ impl Publisher {
 
     /// Waits for its verdict, which must be good.
     pub(crate) async fn verdict(&mut self, journal: &Journal) {
-        let status = self.program.ended_whenever().await;
-        journal.keep(&self.name, &self.program.log());
+        let status = self.program.ended_within(PATIENCE).await;
+        journal.keep(&self.name, &self.program.whole_log());
         let report = std::fs::read(self.directory.path().join("report"));
         let report = report.unwrap_or_default();
         let report: Value = serde_json::from_slice(&report).unwrap_or_default();

@@ -112,7 +112,7 @@ impl Process {
         if let (Member::Gateway(_), Some(door)) = (self.member, door) {
             door.lead_to(NOWHERE.into());
         }
-        journal.keep(&self.member.to_string(), &self.program.log());
+        journal.keep(&self.member.to_string(), &self.program.whole_log());
     }
 
     /// Starts it again.
