@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{Namespace, REGISTRY, until};
-use crate::release::{Release, shared};
+use crate::release::{NAME, Release, TIMEOUT, shared};
 
 /// What an attempt to connect comes to, as `timeout` and bash tell it.
 const OPEN: &str = "0";
@@ -11,7 +11,7 @@ const TIMED_OUT: &str = "124";
 
 #[test]
 fn a_stranger_reaches_the_gateways_port_and_nothing_else() {
-    let release = shared();
+    let release = &shared();
     let elsewhere = Namespace::create("elsewhere");
     let strangers = [
         Stranger::start(&release.namespace, "stranger", &json!({})),
@@ -54,7 +54,7 @@ fn a_stranger_reaches_the_gateways_port_and_nothing_else() {
 
 #[test]
 fn metrics_are_reached_from_where_the_values_say() {
-    let release = shared();
+    let release = &shared();
     let from = "networkPolicy.metricsFrom[0].podSelector.matchLabels.role=scraper";
     release.upgrade(&[from]).unwrap();
     let scraper = Stranger::start(&release.namespace, "scraper", &json!({"role": "scraper"}));
@@ -68,6 +68,28 @@ fn metrics_are_reached_from_where_the_values_say() {
     }
     release.upgrade(&[]).unwrap();
     for pod in ["scraper", "no-scraper"] {
+        release
+            .namespace
+            .kubectl(&["delete", "pod", pod, "--wait=false", "--grace-period=1"]);
+    }
+}
+
+#[test]
+fn who_may_publish_is_closed_to_others_and_open_to_the_release() {
+    let release = &shared();
+    let from = "networkPolicy.publishFrom[0].podSelector.matchLabels.role=sender";
+    release.upgrade(&[from]).unwrap();
+    let sender = Stranger::start(&release.namespace, "sender", &json!({"role": "sender"}));
+    let stranger = Stranger::start(&release.namespace, "no-sender", &json!({}));
+    let place = Places::of(release).gateway;
+    until("the sender reaches the gateways", || {
+        sender.tries(&place) == OPEN
+    });
+    assert_eq!(stranger.tries(&place), TIMED_OUT);
+    // Its publisher sends, and the operator, which gives the verdict of a run, reads the books.
+    release.namespace.helm(&["test", NAME, TIMEOUT]).unwrap();
+    release.upgrade(&[]).unwrap();
+    for pod in ["sender", "no-sender"] {
         release
             .namespace
             .kubectl(&["delete", "pod", pod, "--wait=false", "--grace-period=1"]);

@@ -68,6 +68,10 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (&["redis.settings.appendonly=no"], "is the chart's to set"),
     (
+        &["redis.settings.no-appendfsync-on-rewrite=yes"],
+        "is the chart's to set",
+    ),
+    (
         &["redis.appendfsync=no"],
         "value must be one of 'always', 'everysec'",
     ),

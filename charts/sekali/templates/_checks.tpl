@@ -47,7 +47,7 @@ change, rather than found out by a pod.
 {{- end -}}
 {{- end -}}
 {{- range $name, $value := .Values.redis.settings -}}
-{{- if has (lower $name) (list "appendonly" "appendfsync" "maxmemory" "maxmemory-policy" "requirepass" "user" "dir" "save") -}}
+{{- if has (lower $name) (list "appendonly" "appendfsync" "no-appendfsync-on-rewrite" "maxmemory" "maxmemory-policy" "requirepass" "user" "dir" "save") -}}
 {{- fail (printf "redis.settings.%s is the chart's to set: see redis.appendfsync, redis.maxmemory and auth" $name) -}}
 {{- end -}}
 {{- end -}}
