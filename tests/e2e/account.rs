@@ -30,7 +30,7 @@ const OF_ANYONE: &str = "create";
 
 #[test]
 fn the_operator_may_do_what_is_written_down_and_nothing_else() {
-    let release = shared();
+    let release = &shared();
     let account = format!(
         "--as=system:serviceaccount:{}:sekali-operator",
         release.namespace.name()
@@ -81,7 +81,7 @@ fn the_operator_may_do_what_is_written_down_and_nothing_else() {
 #[tokio::test]
 #[ignore = "it takes a minute: make e2e-full"]
 async fn with_nothing_to_do_the_operator_writes_nothing_and_takes_next_to_no_time() {
-    let release = shared();
+    let release = &shared();
     release.settled();
     let forward = Forward::to(release, "deployment/sekali-operator", 9090).await;
     let read = async || {

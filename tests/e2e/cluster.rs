@@ -96,7 +96,8 @@ pub(crate) struct Namespace(String);
 
 impl Namespace {
     pub(crate) fn create(name: &str) -> Self {
-        let name = format!("{}-{name}", *RUN);
+        let namespace = Self::to_be(name);
+        let name = namespace.name();
         let labels = serde_json::json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name, "labels": {
@@ -111,7 +112,18 @@ impl Namespace {
             Some(&labels.to_string()),
         )
         .unwrap();
-        Self(name)
+        namespace
+    }
+
+    /// One that whoever has this makes, and that ends with the value all the same.
+    pub(crate) fn to_be(name: &str) -> Self {
+        Self(format!("{}-{name}", *RUN))
+    }
+
+    /// Has `scripts/e2e` remove it, should the tests not come to it.
+    pub(crate) fn is_of_this_run(&self) {
+        let label = format!("sekali.dev/e2e={}", *RUN);
+        kubectl(&["label", "namespace", &self.0, &label]);
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -146,7 +158,8 @@ impl Namespace {
 
     /// `kubectl get`, as JSON.
     pub(crate) fn get(&self, what: &[&str]) -> Value {
-        let text = self.kubectl(&[&["get", "--output=json"], what].concat());
+        let get = ["get", "--output=json", "--request-timeout=30s"];
+        let text = self.kubectl(&[&get, what].concat());
         serde_json::from_str(&text).unwrap()
     }
 

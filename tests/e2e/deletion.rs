@@ -7,7 +7,7 @@ const COMPONENTS: [&str; 4] = ["aggregator", "worker", "redis", "postgresql"];
 
 #[test]
 fn each_pod_in_turn_is_deleted_under_load_with_and_without_grace() {
-    let release = shared();
+    let release = &shared();
     let load = Load::start(release, "deletion", 100, 75, 10);
     for component in COMPONENTS {
         delete(release, component, &[]);

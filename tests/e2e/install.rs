@@ -98,7 +98,7 @@ fn usage(release: &Release) -> Vec<(u64, u64)> {
 
 #[test]
 fn the_image_is_small() {
-    shared();
+    drop(shared());
     let nodes: Value = serde_json::from_str(&kubectl(&["get", "nodes", "--output=json"])).unwrap();
     let images = nodes["items"][0]["status"]["images"].as_array().unwrap();
     let is_ours = |image: &&Value| {
@@ -119,7 +119,7 @@ fn the_image_is_small() {
 
 #[tokio::test]
 async fn publishers_inside_and_outside_get_a_good_verdict_and_all_who_count_agree() {
-    let release = shared();
+    let release = &shared();
     let inside = Load::start_with(release, "inside", &["events=20000", "rate=4000"]);
     let forward = Forward::to(release, "service/sekali", 8080).await;
     let mut outside = publisher(&forward);

@@ -8,7 +8,7 @@ use crate::release::{Forward, NAME, Release, shared};
 
 #[tokio::test]
 async fn servers_that_are_killed_come_back_with_their_volumes() {
-    let release = shared();
+    let release = &shared();
     release.pause_workers(true);
     let before = release.settled()["received"].as_i64().unwrap();
     let forward = Forward::to(release, "service/sekali", 8080).await;
@@ -34,7 +34,7 @@ async fn servers_that_are_killed_come_back_with_their_volumes() {
 
 #[tokio::test]
 async fn a_full_redis_refuses_and_recovers_by_itself() {
-    let release = shared();
+    let release = &shared();
     release.pause_workers(true);
     let forward = Forward::to(release, "service/sekali", 8080).await;
     let used: u64 = info(&release.redis("INFO memory"), "used_memory")

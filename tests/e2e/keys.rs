@@ -9,7 +9,7 @@ const KEY: &str = "a key that only the publisher has";
 
 #[tokio::test]
 async fn keys_from_a_secret_are_asked_for_and_taken_up_when_they_change() {
-    let release = shared();
+    let release = &shared();
     let namespace = &release.namespace;
     let key = KEY.replace(' ', "-");
     let hash = tests::hex(&Sha256::digest(&key));

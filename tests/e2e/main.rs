@@ -17,6 +17,7 @@ mod install;
 mod keeping;
 mod keys;
 mod load;
+mod manifest;
 mod monitoring;
 mod nodes;
 mod operator;

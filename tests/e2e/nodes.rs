@@ -1,21 +1,22 @@
 //! Two nodes, of which one goes away. `E2E_NODE_KILL` and `E2E_NODE_START` are the commands
-//! that cut the power of the second and bring it back.
+//! that cut the power of the node `$NODE` and bring it back.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::cluster::{kubectl, until};
 use crate::load::Load;
 use crate::release::Release;
 
-/// The servers' volumes stand on the first node; the second may go.
-const SECOND: &str = "node2";
-
 #[test]
 #[ignore = "it takes two nodes, and takes one of them away: make e2e-full"]
 fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
-    let on_first = "nodeSelector.kubernetes\\.io/hostname=node1";
+    // The servers' volumes stand on the first node; the second may go.
+    let (first, second) = two_nodes();
+    let on_first = format!("nodeSelector.kubernetes\\.io/hostname={first}");
     let settings = [
         &format!("redis.{on_first}"),
         &format!("postgresql.{on_first}"),
@@ -29,9 +30,10 @@ fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
     assert_eq!(nodes(&release, "worker").len(), 2, "they stand apart");
 
     let load = Load::start(&release, "drain", 200, 60, 5);
+    let drained = Returns(&second, uncordon);
     kubectl(&[
         "drain",
-        SECOND,
+        &second,
         "--ignore-daemonsets",
         "--delete-emptydir-data",
         "--timeout=120s",
@@ -42,15 +44,16 @@ fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
         "the load is to outlast what is done under it"
     );
     load.verdict_without_a_failed_request();
-    kubectl(&["uncordon", SECOND]);
+    drop(drained);
     spread(&release);
 
-    let leader = leader_on_second(&release);
+    let leader = leader_on(&second, &release);
     let load = Load::start(&release, "power", 200, 90, 5);
     let began = Instant::now();
-    shell("E2E_NODE_KILL");
+    let dark = Returns(&second, start);
+    assert!(shell("E2E_NODE_KILL", &second));
     until("its pods are replaced", || {
-        nodes(&release, "aggregator") == BTreeSet::from(["node1".into()])
+        nodes(&release, "aggregator") == BTreeSet::from([first.clone()])
     });
     release.has_ready("aggregator", 2);
     println!(
@@ -64,21 +67,55 @@ fn one_of_two_nodes_is_drained_and_another_time_loses_its_power() {
         "an operator leads again after {:.0} s at most",
         began.elapsed().as_secs_f64()
     );
-    shell("E2E_NODE_START");
-    let node = format!("node/{SECOND}");
+    drop(dark);
+    let node = format!("node/{second}");
     kubectl(&["wait", "--for=condition=Ready", &node, "--timeout=120s"]);
     load.verdict();
     release.settled();
 }
 
+/// The names of the two nodes that take pods.
+fn two_nodes() -> (String, String) {
+    let nodes = kubectl(&["get", "nodes", "--output=json"]);
+    let nodes: Value = serde_json::from_str(&nodes).unwrap();
+    let takes_pods = |node: &&Value| node["spec"]["taints"].is_null();
+    let name = |node: &Value| node["metadata"]["name"].as_str().unwrap().to_owned();
+    let nodes = nodes["items"].as_array().unwrap().iter();
+    let mut names: Vec<_> = nodes.filter(takes_pods).map(name).collect();
+    names.sort();
+    let [first, second] = &names[..] else {
+        panic!("it takes two nodes, and there are {names:?}");
+    };
+    (first.clone(), second.clone())
+}
+
+/// A node that is taken away and returns with this, if only because the test has failed.
+struct Returns<'n>(&'n str, fn(&str) -> bool);
+
+impl Drop for Returns<'_> {
+    fn drop(&mut self) {
+        let returned = self.1(self.0);
+        assert!(returned || std::thread::panicking(), "{} is away", self.0);
+    }
+}
+
+fn uncordon(node: &str) -> bool {
+    let uncordon = Command::new("kubectl").args(["uncordon", node]).status();
+    uncordon.is_ok_and(|status| status.success())
+}
+
+fn start(node: &str) -> bool {
+    shell("E2E_NODE_START", node)
+}
+
 /// Has the operator lead that stands on the node which is to go.
-fn leader_on_second(release: &Release) -> String {
+fn leader_on(second: &str, release: &Release) -> String {
     let node_of = |pod: &str| release.namespace.get(&["pod", pod])["spec"]["nodeName"].clone();
     until("the leader is on the second node", || {
         release.has_ready("operator", 2);
         let leader = release.leader();
         let is_there = release.pod_names("operator").contains(&leader);
-        if !is_there || node_of(&leader) == SECOND {
+        if !is_there || node_of(&leader) == second {
             return is_there;
         }
         release.namespace.kubectl(&["delete", "pod", &leader]);
@@ -116,8 +153,10 @@ fn nodes(release: &Release, component: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn shell(variable: &str) {
-    let command = std::env::var(variable).expect("make e2e-full sets it");
-    let status = Command::new("sh").args(["-c", &command]).status().unwrap();
-    assert!(status.success(), "{command}");
+/// Runs the command that a variable has, which knows the node.
+fn shell(variable: &str, node: &str) -> bool {
+    let command = std::env::var(variable).expect("scripts/e2e asks for it");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).env("NODE", node);
+    shell.status().is_ok_and(|status| status.success())
 }

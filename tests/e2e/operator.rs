@@ -33,7 +33,7 @@ fn patch(release: &Release, spec: &Value) {
 
 #[test]
 fn a_pipeline_says_what_the_books_say_and_is_the_dashboard_of_who_has_none() {
-    let release = shared();
+    let release = &shared();
     Load::start_with(release, "said", &["events=2000"]).verdict();
     let stats = release.settled();
     until("the status follows", || {
@@ -53,7 +53,7 @@ fn a_pipeline_says_what_the_books_say_and_is_the_dashboard_of_who_has_none() {
 
 #[test]
 fn a_paused_pipeline_has_no_workers_and_a_grown_queue_gets_them_within_ten_seconds() {
-    let release = shared();
+    let release = &shared();
     patch(
         release,
         &json!({"paused": true, "workers": {"quietPeriod": "10s"}}),
@@ -88,7 +88,7 @@ fn a_paused_pipeline_has_no_workers_and_a_grown_queue_gets_them_within_ten_secon
 #[test]
 #[ignore = "it takes minutes: make e2e-full"]
 fn a_pipeline_stands_back_for_an_autoscaler() {
-    let release = shared();
+    let release = &shared();
     let autoscaler = json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": "workers"},
@@ -109,7 +109,7 @@ fn a_pipeline_stands_back_for_an_autoscaler() {
 #[test]
 #[ignore = "it takes minutes: make e2e-full"]
 fn of_two_pipelines_that_claim_the_same_workers_the_older_wins() {
-    let release = shared();
+    let release = &shared();
     let mut second = release.namespace.get(&["pipeline", "sekali"]);
     second["metadata"] = json!({"name": "second"});
     second["status"] = Value::Null;
@@ -124,7 +124,7 @@ fn of_two_pipelines_that_claim_the_same_workers_the_older_wins() {
 
 #[test]
 fn what_can_not_be_meant_is_refused_by_the_api_server_with_its_reason() {
-    let release = shared();
+    let release = &shared();
     let fault = |every: &str| json!([{"target": "redis", "action": "kill", "every": every}]);
     for (spec, message) in [
         (
@@ -170,7 +170,7 @@ fn what_can_not_be_meant_is_refused_by_the_api_server_with_its_reason() {
 
 #[test]
 fn a_run_that_kills_everything_passes_and_leaves_nothing_behind() {
-    let release = shared();
+    let release = &shared();
     let fault = |target: &str, every: &str, count: i32| json!({"target": target, "action": "kill", "every": every, "count": count});
     let spec = json!({
         "publishers": 2, "events": 100_000, "duplicates": 0.3, "conflicts": 0.01,
@@ -196,7 +196,7 @@ fn a_run_that_kills_everything_passes_and_leaves_nothing_behind() {
 #[test]
 #[ignore = "it takes minutes: make e2e-full"]
 fn an_operator_that_is_killed_in_any_phase_goes_on_where_it_was() {
-    let release = shared();
+    let release = &shared();
     let fault = json!({"target": "worker", "action": "terminate", "every": "4s", "count": 5});
     let spec =
         json!({"events": 12_000, "rate": 400, "seed": 7, "faults": [fault], "deadline": "6m"});
@@ -240,7 +240,7 @@ fn kill_operator(release: &Release) {
 #[test]
 #[ignore = "it takes minutes: make e2e-full"]
 fn a_run_that_is_deleted_ends_its_jobs_and_removes_its_topics() {
-    let release = shared();
+    let release = &shared();
     let spec = json!({"events": 1_000_000, "rate": 500, "deadline": "10m"});
     let run = Run::create(release, "short-lived", &spec);
     run.reaches("Running");
@@ -264,7 +264,7 @@ fn a_run_that_is_deleted_ends_its_jobs_and_removes_its_topics() {
 #[test]
 #[ignore = "it takes minutes: make e2e-full"]
 fn of_two_operators_one_leads_and_the_other_takes_over() {
-    let release = shared();
+    let release = &shared();
     release.upgrade(&["operator.replicas=2"]).unwrap();
     release.has_replicas("operator", 2);
     until("one leads", || {
@@ -293,7 +293,7 @@ fn of_two_operators_one_leads_and_the_other_takes_over() {
 #[test]
 #[ignore = "it takes minutes: make e2e-full"]
 fn definitions_are_upgraded_in_place_and_their_resources_stay() {
-    let release = shared();
+    let release = &shared();
     let before = release.namespace.get(&["pipeline", "sekali"])["metadata"]["uid"].clone();
     // As an earlier release of the chart, under this name, would have left them.
     let mut older: Value = serde_json::from_str(&kubectl(&[
@@ -335,7 +335,7 @@ fn definitions_are_upgraded_in_place_and_their_resources_stay() {
 
 #[test]
 fn a_sekali_that_loses_events_fails_and_the_run_says_how_many() {
-    let release = shared();
+    let release = &shared();
     // Without resends, which would bring back what is taken out.
     let spec = json!({"events": 6_000, "duplicates": 0, "rate": 300, "deadline": "5m"});
     let run = Run::create(release, "robbed", &spec);

@@ -1,6 +1,7 @@
 //! A Sekali that helm installed.
 
-use std::sync::LazyLock;
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tests::{Answer, Program};
@@ -21,10 +22,32 @@ pub(crate) struct Release {
 }
 
 /// The one that most tests share, installed with nothing but image values.
-pub(crate) fn shared() -> &'static Release {
-    static SHARED: LazyLock<Release> = LazyLock::new(|| Release::install("shared", &[]));
-    SHARED.is_whole();
-    &SHARED
+pub(crate) fn shared() -> Shared {
+    static SHARED: Mutex<Option<Release>> = Mutex::new(None);
+    let mut shared = Shared(SHARED.lock().unwrap_or_else(PoisonError::into_inner));
+    let release = || Release::install("shared", &[]);
+    shared.0.get_or_insert_with(release).is_whole();
+    shared
+}
+
+/// The installation while a test has it.
+pub(crate) struct Shared(MutexGuard<'static, Option<Release>>);
+
+impl Deref for Shared {
+    type Target = Release;
+
+    fn deref(&self) -> &Release {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl Drop for Shared {
+    /// What a test leaves that failed is nobody else's: the next one gets a new one.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.take();
+        }
+    }
 }
 
 impl Release {
@@ -41,6 +64,14 @@ impl Release {
         };
         release.upgrade(&[]).unwrap();
         release
+    }
+
+    /// One that is installed in another way.
+    pub(crate) fn in_namespace(namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            settings: Vec::new(),
+        }
     }
 
     /// `helm upgrade --install` with what it was installed with, and this.
@@ -66,7 +97,8 @@ impl Release {
         self.namespace.helm(&[&command, &*flags, show].concat())
     }
 
-    fn flags(&self, settings: &[&str]) -> Vec<String> {
+    /// What helm is told besides.
+    pub(crate) fn flags(&self, settings: &[&str]) -> Vec<String> {
         let registry = format!("global.imageRegistry={}", *REGISTRY);
         let images = IMAGES.split_whitespace();
         let own = self.settings.iter().map(String::as_str);
@@ -161,7 +193,10 @@ impl Release {
             "/api/v1/namespaces/{}/services/{NAME}:http/proxy/stats",
             self.namespace.name()
         );
-        let text = self.namespace.try_kubectl(&["get", "--raw", &path]).ok()?;
+        let text = self
+            .namespace
+            .try_kubectl(&["get", "--raw", &path, "--request-timeout=30s"])
+            .ok()?;
         serde_json::from_str(&text).ok()
     }
 

@@ -11,7 +11,7 @@ const NEXT: &str = "image.tag=next";
 
 #[test]
 fn an_upgrade_and_a_rollback_under_load_fail_no_request() {
-    let release = shared();
+    let release = &shared();
     release
         .upgrade(&["aggregator.replicas=2", "worker.replicas=2"])
         .unwrap();

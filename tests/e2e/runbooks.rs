@@ -32,7 +32,7 @@ fn commands() -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_command_of_the_runbooks_works() {
-    let release = shared();
+    let release = &shared();
     let forward = Forward::to(release, "service/sekali", 8080).await;
     let namespace = release.namespace.name();
     let mut failed = Vec::new();

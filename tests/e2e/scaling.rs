@@ -5,7 +5,7 @@ use crate::release::{Release, shared};
 
 #[test]
 fn scaling_under_load_fails_no_request_and_loses_nothing() {
-    let release = shared();
+    let release = &shared();
     let load = Load::start(release, "scaling", 400, 75, 5);
     for replicas in [4, 1] {
         scale(release, "worker", replicas);
