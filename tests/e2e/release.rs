@@ -193,10 +193,7 @@ impl Release {
             "/api/v1/namespaces/{}/services/{NAME}:http/proxy/stats",
             self.namespace.name()
         );
-        let text = self
-            .namespace
-            .try_kubectl(&["get", "--raw", &path, "--request-timeout=30s"])
-            .ok()?;
+        let text = self.namespace.try_kubectl(&["get", "--raw", &path]).ok()?;
         serde_json::from_str(&text).ok()
     }
 
