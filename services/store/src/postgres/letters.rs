@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgBindIterExt as _, PgConnection, PgRow};
 
 use super::instant::Instant;
-use super::record::Replay;
+use super::record::{Attempt, BEGIN_LOCKED, Care, How};
 use super::{Postgres, connection};
 use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS, Listed, Listing};
 use crate::listing::{Conflict, DeadLetter, Replayed};
@@ -134,30 +134,35 @@ impl Postgres {
         }
         let batch = letter.batch();
         let arrivals = Arrivals::decode(std::slice::from_ref(&batch));
+        let how = How {
+            now,
+            care: Care::Bisect,
+            spans: &[],
+        };
         loop {
             let (ids, epoch) = self.intern(&arrivals).await?;
-            let mut transaction = self.pool.begin_with(super::record::BEGIN_LOCKED).await?;
-            let replayed_at: Option<Option<Instant>> =
-                sqlx::query_scalar("SELECT replayed_at FROM dead_letters WHERE id = $1 FOR UPDATE")
-                    .bind(id)
-                    .fetch_optional(&mut *transaction)
-                    .await?;
-            match replayed_at {
+            let mut transaction = self.pool.begin_with(BEGIN_LOCKED).await?;
+            match lock_letter(&mut transaction, id).await? {
                 None => return Ok(Replayed::Missing),
                 Some(Some(_)) => return Ok(Replayed::Already),
                 Some(None) => {}
             }
-            let replay = self.replay_in(&mut transaction, &arrivals, &ids, epoch, now);
-            match replay.await? {
-                Replay::Recorded(outcomes) => {
-                    mark_replayed(&mut transaction, id, now).await?;
-                    connection::commit(transaction).await?;
-                    return Ok(Replayed::Recorded(outcomes));
+            let recording = self.record_in(&mut transaction, &arrivals, &ids, epoch, how);
+            let outcomes = match recording.await? {
+                Attempt::Done(judgement) => judgement.replayed(),
+                Attempt::Poison => None,
+                Attempt::StaleTopics => {
+                    self.topics.forget();
+                    continue;
                 }
+            };
+            let Some(outcomes) = outcomes else {
                 // Not committed: nothing has changed.
-                Replay::StillPoison => return Ok(Replayed::StillPoison(letter.reason)),
-                Replay::StaleTopics => self.topics.forget(),
-            }
+                return Ok(Replayed::StillPoison(letter.reason));
+            };
+            mark_replayed(&mut transaction, id, now).await?;
+            connection::commit(transaction).await?;
+            return Ok(Replayed::Recorded(outcomes));
         }
     }
 
@@ -175,6 +180,19 @@ impl Postgres {
         connection::commit(transaction).await?;
         Ok(done.rows_affected() > 0)
     }
+}
+
+/// When a letter was replayed, if it was; none if there is no such letter. It is there until
+/// the end of the transaction.
+async fn lock_letter(
+    connection: &mut PgConnection,
+    id: i64,
+) -> Result<Option<Option<Instant>>, StoreError> {
+    let statement = "SELECT replayed_at FROM dead_letters WHERE id = $1 FOR UPDATE";
+    Ok(sqlx::query_scalar(statement)
+        .bind(id)
+        .fetch_optional(connection)
+        .await?)
 }
 
 async fn mark_replayed(

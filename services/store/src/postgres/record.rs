@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::instant::Instant;
 use super::{Postgres, connection, topics};
 use crate::record::{Arrivals, Judgement, Plan, TopicIds, Winner};
-use crate::{Outcome, Recorded, StoreError};
+use crate::{Recorded, StoreError};
 
 /// How often a batch is tried again when the server chose it as a deadlock's victim, when
 /// a topic was deleted under it, or when it turned out to hold poison. Writers sort their
@@ -31,7 +31,7 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How rows are inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
+pub(super) enum Care {
     /// All in one statement; poison fails the transaction.
     Quick,
     /// Under savepoints, halving the rows until the poison is alone.
@@ -40,14 +40,14 @@ enum Care {
 
 /// One attempt: when, how its rows are inserted, and the spans that it is a part of.
 #[derive(Clone, Copy)]
-struct How<'s> {
-    now: Timestamp,
-    care: Care,
-    spans: &'s [Span],
+pub(super) struct How<'s> {
+    pub(super) now: Timestamp,
+    pub(super) care: Care,
+    pub(super) spans: &'s [Span],
 }
 
 /// Why a transaction was rolled back on purpose.
-enum Attempt<T> {
+pub(super) enum Attempt<T> {
     Done(T),
     /// A topic is gone since its number was read.
     StaleTopics,
@@ -122,7 +122,7 @@ impl Postgres {
     }
 
     /// Does everything but the commit.
-    async fn record_in<'a>(
+    pub(super) async fn record_in<'a>(
         &self,
         connection: &mut PgConnection,
         arrivals: &'a Arrivals<'a>,
@@ -295,41 +295,4 @@ async fn add_counts(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// What became of a dead letter's events, before anything is committed.
-pub(super) enum Replay {
-    Recorded(Vec<Outcome>),
-    StillPoison,
-    StaleTopics,
-}
-
-impl Postgres {
-    /// Records a dead letter's events in a transaction that its caller began, and commits
-    /// only if they were recorded.
-    pub(super) async fn replay_in(
-        &self,
-        connection: &mut PgConnection,
-        arrivals: &Arrivals<'_>,
-        ids: &TopicIds,
-        epoch: i64,
-        now: Timestamp,
-    ) -> Result<Replay, StoreError> {
-        let how = How {
-            now,
-            care: Care::Bisect,
-            spans: &[],
-        };
-        let attempt = self.record_in(connection, arrivals, ids, epoch, how);
-        Ok(match attempt.await? {
-            Attempt::Done(mut judgement) => match judgement.recorded.pop() {
-                Some(Recorded::Now(outcomes)) if judgement.letters.is_empty() => {
-                    Replay::Recorded(outcomes)
-                }
-                _ => Replay::StillPoison,
-            },
-            Attempt::StaleTopics => Replay::StaleTopics,
-            Attempt::Poison => Replay::StillPoison,
-        })
-    }
 }

@@ -94,6 +94,17 @@ pub(crate) struct Judgement<'a> {
     pub(crate) batches: Vec<(BatchId, i64, i64)>,
 }
 
+impl Judgement<'_> {
+    /// What became of the events of a dead letter that was recorded alone. None if some still
+    /// can't be stored.
+    pub(crate) fn replayed(mut self) -> Option<Vec<Outcome>> {
+        match self.recorded.pop() {
+            Some(Recorded::Now(outcomes)) if self.letters.is_empty() => Some(outcomes),
+            _ => None,
+        }
+    }
+}
+
 const COLLISION: &str = "another event id of this topic has the same key";
 
 impl<'a> Plan<'a> {

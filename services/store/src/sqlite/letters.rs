@@ -9,7 +9,7 @@ use super::query::timestamp;
 use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS, Listed, Listing};
 use crate::listing::{Conflict, DeadLetter, Replayed};
 use crate::record::{Arrivals, Letter};
-use crate::{Recorded, StoreError, StoredEvent};
+use crate::{StoreError, StoredEvent};
 
 pub(super) async fn insert_conflicts(
     connection: &mut SqliteConnection,
@@ -120,11 +120,10 @@ impl Sqlite {
         }
         let batch = letter.batch();
         let arrivals = Arrivals::decode(std::slice::from_ref(&batch));
-        let (mut judgement, topics) = self.record_in(&mut transaction, &arrivals, now).await?;
-        let outcomes = match judgement.recorded.pop() {
-            Some(Recorded::Now(outcomes)) if judgement.letters.is_empty() => outcomes,
+        let (judgement, topics) = self.record_in(&mut transaction, &arrivals, now).await?;
+        let Some(outcomes) = judgement.replayed() else {
             // Not committed: nothing has changed.
-            _ => return Ok(Replayed::StillPoison(letter.reason)),
+            return Ok(Replayed::StillPoison(letter.reason));
         };
         sqlx::query("UPDATE dead_letters SET replayed_at = ? WHERE id = ?")
             .bind(now.as_micros())
