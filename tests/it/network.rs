@@ -77,6 +77,44 @@ async fn a_gateway_whose_connections_all_died_answers_after_a_moment() {
     assert_eq!(stored["stored"], json!(1));
 }
 
+/// A server is lost without a word while it is asked something on every connection.
+#[tokio::test]
+async fn a_gateway_whose_connections_died_under_as_many_questions_has_others_soon_after() {
+    let (server, line, through) = over_a_line().await;
+    let sekali = Sekali::full_over(through, 0).await;
+    sekali.store(&event("t", "1")).await.ok();
+    let (_, name) = sekali.database().rsplit_once('/').unwrap();
+    let mut outsider = connect(&server.url(name)).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE topics IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut outsider)
+        .await
+        .unwrap();
+    let asked = futures::future::join_all((0..8).map(|_| sekali.get("/topics")));
+    let strand = async {
+        until("all its connections wait", async || {
+            let waiting = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted");
+            let waiting: i64 = waiting.fetch_one(&mut outsider).await.unwrap();
+            waiting >= 8
+        })
+        .await;
+        line.strand();
+        Instant::now()
+    };
+    let (answers, stranded) = tokio::join!(asked, strand);
+    assert!(answers.iter().all(|answer| answer.status == 503));
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut outsider)
+        .await
+        .unwrap();
+    until("the topics can be read", async || {
+        sekali.get("/topics").await.status == 200
+    })
+    .await;
+    // An answer is waited for for 15 seconds.
+    let waited = stranded.elapsed();
+    assert!(waited < Duration::from_secs(30), "{waited:?}");
+}
+
 async fn connect(url: &str) -> sqlx::PgConnection {
     sqlx::PgConnection::connect(url).await.unwrap()
 }

@@ -3,6 +3,7 @@
 mod given_up;
 mod letters;
 mod paging;
+mod sessions;
 
 use event::{Batch, BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp, Topic};
 use store::{Args, Counts, DatabaseUrl, Filter, Outcome, Recorded, Store};

@@ -3,6 +3,7 @@
 mod connection;
 mod housekeep;
 mod instant;
+mod lease;
 mod letters;
 mod query;
 mod record;
@@ -17,9 +18,9 @@ use sqlx::postgres::PgConnectOptions;
 use crate::commit::Commits;
 use crate::metrics::Metrics;
 use crate::topics::TopicCache;
-pub(crate) use connection::{answered, changed};
-
 use crate::{Args, StoreError};
+pub(crate) use connection::{answered, changed};
+use lease::Lease;
 
 /// A pool of connections and what is remembered of the topics.
 #[derive(Debug, Clone)]
@@ -38,6 +39,10 @@ impl Postgres {
             keep_identities: args.keep_identities(),
             commits: metrics.commits("postgresql"),
         }
+    }
+
+    async fn lease(&self) -> Result<Lease, sqlx::Error> {
+        Lease::of(&self.pool).await
     }
 
     pub(crate) async fn migrate(&self) -> Result<(), StoreError> {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool, Row as _};
 
+use super::lease::Lease;
 use crate::StoreError;
 
 /// How long a caller waits for a connection before it is told that there is none. Longer,
@@ -13,7 +14,7 @@ use crate::StoreError;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection that was idle may take to answer before another is tried.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that nobody used for so long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -68,12 +69,13 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
     // the lock that all processes take for it to the session, and it ends with that.
     let mut connection = pool.acquire().await?.detach();
     migrator.run_direct(None, &mut connection, false).await?;
-    close(connection).await;
+    // Whether it ends well makes no difference.
+    let _ = tokio::time::timeout(PING_TIMEOUT, connection.close()).await;
     Ok(())
 }
 
 pub(super) async fn check(pool: &PgPool) -> Result<(), StoreError> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = Lease::of(pool).await?;
     let row = sqlx::query("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
         .fetch_one(&mut *connection)
         .await?;
@@ -88,7 +90,7 @@ pub(super) async fn check(pool: &PgPool) -> Result<(), StoreError> {
 /// How long the server may take to answer. Its own time-outs are shorter; longer is silent
 /// only a connection that is dead, which nobody was told of: without a bound, whoever
 /// waited on it would wait for ever.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Waits for what the server was asked, but not for ever.
 pub(crate) async fn answered<T>(
@@ -144,15 +146,6 @@ pub(super) fn is_retryable(error: &StoreError) -> bool {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("40P01" | "40001"))
-}
-
-/// A connection on which a transaction failed in doubt is not given back.
-pub(super) async fn discard(connection: sqlx::pool::PoolConnection<sqlx::Postgres>) {
-    close(connection.detach()).await;
-}
-
-async fn close(connection: PgConnection) {
-    let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ impl Postgres {
     }
 
     async fn forget_batches(&self, before: Timestamp) -> Result<bool, StoreError> {
+        let mut connection = self.lease().await?;
         let delete = sqlx::query(
             "DELETE FROM batches WHERE id IN (
                  SELECT id FROM batches WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2
@@ -29,14 +30,15 @@ impl Postgres {
         )
         .bind(Instant(before))
         .bind(STEP)
-        .execute(&self.pool);
+        .execute(&mut *connection);
         let done = crash::during!("forgetting", delete).await?;
         Ok(done.rows_affected() > 0)
     }
 
     /// Removes events of one deleted topic; the number itself once none are left.
     async fn remove_retired(&self) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.lease().await?;
+        let mut transaction = connection.begin("BEGIN").await?;
         let retired: Option<i32> =
             sqlx::query_scalar("SELECT id FROM retired_topics LIMIT 1 FOR UPDATE SKIP LOCKED")
                 .fetch_optional(&mut *transaction)

@@ -115,7 +115,8 @@ impl Postgres {
         if let Some(topic) = topic {
             query = query.bind(topic.as_str());
         }
-        let rows = query.fetch(&self.pool);
+        let mut connection = self.lease().await?;
+        let rows = query.fetch(&mut *connection);
         Ok(letters::page(rows, limit, read).await?)
     }
 
@@ -141,7 +142,8 @@ impl Postgres {
         };
         loop {
             let (ids, epoch) = self.intern(&arrivals).await?;
-            let mut transaction = self.pool.begin_with(BEGIN_LOCKED).await?;
+            let mut connection = self.lease().await?;
+            let mut transaction = connection.begin(BEGIN_LOCKED).await?;
             match lock_letter(&mut transaction, id).await? {
                 None => return Ok(Replayed::Missing),
                 Some(Some(_)) => return Ok(Replayed::Already),
@@ -172,7 +174,8 @@ impl Postgres {
     }
 
     pub(crate) async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.lease().await?;
+        let mut transaction = connection.begin("BEGIN").await?;
         let done = sqlx::query("DELETE FROM dead_letters WHERE id = $1")
             .bind(id)
             .execute(&mut *transaction)

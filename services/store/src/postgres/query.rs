@@ -38,7 +38,7 @@ impl Postgres {
         for name in topic.into_iter().chain(source) {
             query = query.bind(name);
         }
-        let rows = query.fetch_all(&self.pool).await?;
+        let rows = query.fetch_all(&mut *self.lease().await?).await?;
         let per_topic = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(3))?;
         let positions = rows.iter().map(position).collect::<Result<_, _>>()?;
         Ok(page::merge(
@@ -67,7 +67,7 @@ impl Postgres {
                     .bind_iter(),
             )
             .bind(i64::try_from(CHUNK_BYTES).unwrap_or(i64::MAX))
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *self.lease().await?)
             .await?;
         // Where there are none, nothing stopped it before the last position.
         let used = match rows.first() {
@@ -91,7 +91,7 @@ impl Postgres {
         .bind(topic.as_str())
         .bind(Key::of(event_id).as_uuid())
         .bind(event_id.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.lease().await?)
         .await?;
         Ok(row.as_ref().map(stored_event).transpose()?)
     }
@@ -108,7 +108,7 @@ impl Postgres {
                    WHERE recorded_at > $1::timestamptz - interval '1 minute') AS recent",
         )
         .bind(Instant(now))
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *self.lease().await?)
         .await?;
         Ok(Books {
             counts: counts(&row, 0)?,
@@ -138,7 +138,7 @@ impl Postgres {
              ) AS last ON true
              ORDER BY t.name",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.lease().await?)
         .await?;
         let books = |row: &PgRow| {
             Ok(TopicBooks {

@@ -7,15 +7,15 @@
 mod insert;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use event::{Batch, Digest, Key, Timestamp};
+use sqlx::Row as _;
 use sqlx::postgres::{PgBindIterExt as _, PgConnection};
-use sqlx::{Connection as _, Row as _};
 use tracing::Span;
 use uuid::Uuid;
 
 use super::instant::Instant;
+use super::lease::Lease;
 use super::{Postgres, connection, topics};
 use crate::record::{Arrivals, Judgement, Plan, TopicIds, Winner};
 use crate::{Recorded, StoreError};
@@ -24,10 +24,6 @@ use crate::{Recorded, StoreError};
 /// a topic was deleted under it, or when it turned out to hold poison. Writers sort their
 /// keys, so even the first retry is rare; past this the caller's own retry takes over.
 const ATTEMPTS: usize = 5;
-
-/// How long a transaction may take before its connection is given up: longer than the
-/// server's own statement time-out, which leaves the outcome certain.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How rows are inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,25 +83,21 @@ impl Postgres {
         epoch: i64,
         how: How<'_>,
     ) -> Result<Attempt<Vec<Recorded>>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.lease().await?;
         let transaction = self.transact(&mut connection, arrivals, ids, epoch, how);
-        if let Ok(done) = tokio::time::timeout(RECORD_TIMEOUT, transaction).await {
-            return done;
-        }
-        connection::discard(connection).await;
-        Err(StoreError::OutcomeUnknown(connection::silence()))
+        connection::changed(transaction).await
     }
 
     async fn transact(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Lease,
         arrivals: &Arrivals<'_>,
         ids: &TopicIds,
         epoch: i64,
         how: How<'_>,
     ) -> Result<Attempt<Vec<Recorded>>, StoreError> {
         // Begin and lock in one round trip.
-        let mut transaction = connection.begin_with(BEGIN_LOCKED).await?;
+        let mut transaction = connection.begin(BEGIN_LOCKED).await?;
         match self
             .record_in(&mut transaction, arrivals, ids, epoch, how)
             .await?

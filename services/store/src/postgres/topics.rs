@@ -32,7 +32,8 @@ impl Postgres {
             return Ok(found);
         }
         let names: Vec<&str> = names.into_iter().collect();
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.lease().await?;
+        let mut transaction = connection.begin("BEGIN").await?;
         lock(&mut transaction, INTERN_LOCK).await?;
         give_numbers(&mut transaction, &names, self.topics.limit()).await?;
         let (ids, epoch) = read_all(&mut transaction).await?;
@@ -46,14 +47,15 @@ impl Postgres {
     }
 
     pub(crate) async fn refresh_topics(&self) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.lease().await?;
         let (ids, epoch) = read_all(&mut connection).await?;
         self.topics.learn(ids, epoch);
         Ok(())
     }
 
     pub(crate) async fn delete_topic(&self, topic: &Topic<'_>) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.lease().await?;
+        let mut transaction = connection.begin("BEGIN").await?;
         lock(&mut transaction, TOPICS_LOCK).await?;
         let deleted =
             sqlx::query_scalar::<_, i32>("DELETE FROM topics WHERE name = $1 RETURNING id")
