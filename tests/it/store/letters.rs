@@ -183,3 +183,60 @@ async fn a_page_of_letters_ends_with_the_bytes_that_one_may_hold() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_deleted_topic_leaves_behind_nobody_is_shown_and_it_is_removed_in_steps() {
+    over_each(async |database| {
+        let store = database.store(1);
+        let versions: Vec<_> = (0..6_000).map(|n| format!(r#"{{"v":{n}}}"#)).collect();
+        let events: Vec<_> = versions.iter().map(|one| event("t", "a", one)).collect();
+        let poison = batch(2, &[event("t", "b", r##"{"v":"#"}"##)]);
+        let nul = poison.events.as_bytes().iter();
+        let nul: Vec<_> = nul
+            .map(|byte| if *byte == b'#' { 0 } else { *byte })
+            .collect();
+        let poison = Batch {
+            events: EncodedEvents::from_parts(nul.into(), 1),
+            ..poison
+        };
+        let no_room = batch(3, &[event("u", "c", "{}")]);
+        record(&store, &[batch(1, &events), poison, no_room]).await;
+        let (letters, _) = store.dead_letters(None, None, 10).await.unwrap();
+        let [of_u, of_t] = &letters[..] else {
+            panic!("{letters:?}")
+        };
+        let topic = Topic::parse("t").unwrap();
+        assert_eq!(of_t.topic.as_deref(), Some("t"));
+        assert!(store.delete_topic(&topic).await.unwrap());
+
+        let none = (Vec::new(), false);
+        assert_eq!(store.conflicts(None, None, 10).await.unwrap(), none);
+        for (of, expected) in [(None, std::slice::from_ref(of_u)), (Some(&topic), &[])] {
+            let (listed, _) = store.dead_letters(of, None, 10).await.unwrap();
+            assert_eq!(listed, expected);
+        }
+        let replayed = store.replay_dead_letter(of_t.id, now()).await.unwrap();
+        assert_eq!(replayed, Replayed::Missing);
+        assert!(!store.drop_dead_letter(of_t.id).await.unwrap());
+        assert_eq!(store.topics().await.unwrap(), []);
+
+        let mut steps = 0;
+        while store.housekeep(now()).await.unwrap() {
+            steps += 1;
+        }
+        // The event, conflicts of more than one step, the letter, the number.
+        assert!(steps >= 5, "{steps}");
+        if database.is_postgres() {
+            let empty = "DO $$ BEGIN
+                IF EXISTS (SELECT FROM events) OR EXISTS (SELECT FROM conflicts)
+                    OR EXISTS (SELECT FROM dead_letters WHERE topic_id <> 0)
+                    OR EXISTS (SELECT FROM retired_topics) THEN RAISE 'there is more';
+                END IF; END $$";
+            tests::servers::execute(&database.url, empty).await;
+        }
+        // There is room now.
+        let replayed = store.replay_dead_letter(of_u.id, now()).await.unwrap();
+        assert_eq!(replayed, Replayed::Recorded(vec![Stored]));
+    })
+    .await;
+}

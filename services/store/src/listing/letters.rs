@@ -23,12 +23,19 @@ impl Listing {
 }
 
 macro_rules! listing {
-    ($select:literal, $topic:literal) => {
+    ($select:expr, $kept:expr, $topic:literal) => {
         Listing {
-            all: concat!($select, " WHERE l.id < $1 ORDER BY l.id DESC LIMIT $2"),
+            all: concat!(
+                $select,
+                " WHERE l.id < $1 AND ",
+                $kept,
+                " ORDER BY l.id DESC LIMIT $2"
+            ),
             of_one: concat!(
                 $select,
                 " WHERE l.id < $1 AND ",
+                $kept,
+                " AND ",
                 $topic,
                 " ORDER BY l.id DESC LIMIT $2"
             ),
@@ -39,14 +46,36 @@ macro_rules! listing {
 pub(crate) const CONFLICTS: Listing = listing!(
     "SELECT l.id, l.recorded_at, t.name, l.event_id, l.ts, l.source, l.payload, l.received_at
      FROM conflicts l JOIN topics t ON t.id = l.topic_id",
+    "true",
     "l.topic_id = (SELECT id FROM topics WHERE name = $3)"
 );
 
-pub(crate) const DEAD_LETTERS: Listing = listing!(
-    "SELECT l.id, l.topic, l.event_id, l.reason, l.events, l.bytes, l.batch_id, l.received_at,
-            l.buried_at, l.replayed_at
-     FROM dead_letters l",
-    "l.topic = $3"
+/// Whether a letter is none of a deleted topic, which is only there until housekeeping comes
+/// to it. (0 is no topic.)
+macro_rules! is_kept {
+    () => {
+        "(l.topic_id = 0 OR EXISTS (SELECT 1 FROM topics t WHERE t.id = l.topic_id))"
+    };
+}
+pub(crate) use is_kept;
+
+macro_rules! dead_letters {
+    () => {
+        "SELECT l.id, l.topic, l.event_id, l.reason, l.events, l.bytes, l.batch_id, l.received_at,
+                l.buried_at, l.replayed_at
+         FROM dead_letters l"
+    };
+}
+
+pub(crate) const DEAD_LETTERS: Listing = listing!(dead_letters!(), is_kept!(), "l.topic = $3");
+
+/// One letter (1).
+pub(crate) const ONE_LETTER: &str = concat!(dead_letters!(), " WHERE l.id = $1 AND ", is_kept!());
+
+/// Removes one letter (1).
+pub(crate) const DROP_LETTER: &str = concat!(
+    "DELETE FROM dead_letters AS l WHERE l.id = $1 AND ",
+    is_kept!()
 );
 
 /// What is listed here, by the bytes that a sender chose.

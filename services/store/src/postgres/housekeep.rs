@@ -10,6 +10,16 @@ use crate::StoreError;
 /// holds up recording nor is held up by the statement time-out.
 const STEP: i64 = 5_000;
 
+/// Removes so many rows (2) of a deleted topic (1).
+const LEFT_BEHIND: [&str; 3] = [
+    "DELETE FROM events WHERE topic_id = $1 AND event_key IN (
+         SELECT event_key FROM events WHERE topic_id = $1 LIMIT $2)",
+    "DELETE FROM conflicts WHERE id IN (
+         SELECT id FROM conflicts WHERE topic_id = $1 LIMIT $2)",
+    "DELETE FROM dead_letters WHERE id IN (
+         SELECT id FROM dead_letters WHERE topic_id = $1 LIMIT $2)",
+];
+
 impl Postgres {
     pub(crate) async fn housekeep(&self, now: Timestamp) -> Result<bool, StoreError> {
         let keep = i64::try_from(self.keep_identities.as_micros()).unwrap_or(i64::MAX);
@@ -35,7 +45,7 @@ impl Postgres {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Removes events of one deleted topic; the number itself once none are left.
+    /// Removes some of what one deleted topic left behind; the number itself once nothing is.
     async fn remove_retired(&self) -> Result<bool, StoreError> {
         let mut connection = self.lease().await?;
         let mut transaction = connection.begin("BEGIN").await?;
@@ -44,20 +54,21 @@ impl Postgres {
                 .fetch_optional(&mut *transaction)
                 .await?;
         let Some(id) = retired else { return Ok(false) };
-        let removed = sqlx::query(
-            "DELETE FROM events WHERE topic_id = $1 AND event_key IN (
-                 SELECT event_key FROM events WHERE topic_id = $1 LIMIT $2)",
-        )
-        .bind(id)
-        .bind(STEP)
-        .execute(&mut *transaction)
-        .await?;
-        if removed.rows_affected() == 0 {
-            sqlx::query("DELETE FROM retired_topics WHERE id = $1")
+        for statement in LEFT_BEHIND {
+            let removed = sqlx::query(statement)
                 .bind(id)
+                .bind(STEP)
                 .execute(&mut *transaction)
                 .await?;
+            if removed.rows_affected() > 0 {
+                connection::commit(transaction).await?;
+                return Ok(true);
+            }
         }
+        sqlx::query("DELETE FROM retired_topics WHERE id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
         connection::commit(transaction).await?;
         Ok(true)
     }

@@ -7,7 +7,9 @@ use sqlx::postgres::{PgBindIterExt as _, PgConnection, PgRow};
 use super::instant::Instant;
 use super::record::{Attempt, BEGIN_LOCKED, Care, How};
 use super::{Postgres, connection};
-use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS, Listed, Listing};
+use crate::listing::letters::{
+    self, CONFLICTS, DEAD_LETTERS, DROP_LETTER, Listed, Listing, ONE_LETTER,
+};
 use crate::listing::{Conflict, DeadLetter, Replayed};
 use crate::record::{Arrivals, Letter};
 use crate::{StoreError, StoredEvent};
@@ -169,14 +171,17 @@ impl Postgres {
     }
 
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
-        let (mut letters, _) = self.dead_letters(None, id.checked_add(1), 1).await?;
-        Ok(letters.pop().filter(|letter| letter.id == id))
+        let row = sqlx::query(ONE_LETTER)
+            .bind(id)
+            .fetch_optional(&mut *self.lease().await?)
+            .await?;
+        Ok(row.as_ref().map(read_letter).transpose()?)
     }
 
     pub(crate) async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
         let mut connection = self.lease().await?;
         let mut transaction = connection.begin("BEGIN").await?;
-        let done = sqlx::query("DELETE FROM dead_letters WHERE id = $1")
+        let done = sqlx::query(DROP_LETTER)
             .bind(id)
             .execute(&mut *transaction)
             .await?;
@@ -185,13 +190,17 @@ impl Postgres {
     }
 }
 
-/// When a letter was replayed, if it was; none if there is no such letter. It is there until
-/// the end of the transaction.
+/// When a letter was replayed, if it was; none if there is no such letter. It is there, and of
+/// a topic that is, until the end of the transaction.
 async fn lock_letter(
     connection: &mut PgConnection,
     id: i64,
 ) -> Result<Option<Option<Instant>>, StoreError> {
-    let statement = "SELECT replayed_at FROM dead_letters WHERE id = $1 FOR UPDATE";
+    let statement = concat!(
+        "SELECT l.replayed_at FROM dead_letters l WHERE l.id = $1 AND ",
+        letters::is_kept!(),
+        " FOR UPDATE OF l"
+    );
     Ok(sqlx::query_scalar(statement)
         .bind(id)
         .fetch_optional(connection)

@@ -53,6 +53,8 @@ impl Postgres {
         Ok(())
     }
 
+    /// Removes the name and the books, and nothing of which there may be much: all recording
+    /// waits for the lock. What is left of it nobody is shown, and housekeeping removes it.
     pub(crate) async fn delete_topic(&self, topic: &Topic<'_>) -> Result<bool, StoreError> {
         let mut connection = self.lease().await?;
         let mut transaction = connection.begin("BEGIN").await?;
@@ -65,8 +67,6 @@ impl Postgres {
         let Some(id) = deleted else { return Ok(false) };
         for statement in [
             "DELETE FROM counters WHERE topic_id = $1",
-            "DELETE FROM conflicts WHERE topic_id = $1",
-            "DELETE FROM dead_letters WHERE topic_id = $1",
             "INSERT INTO retired_topics (id) VALUES ($1)",
         ] {
             sqlx::query(statement)

@@ -1,12 +1,23 @@
 //! What is forgotten and removed in the background, a bounded step at a time.
 
 use event::Timestamp;
+use sqlx::sqlite::SqliteConnection;
 
 use super::Sqlite;
 use crate::StoreError;
 
 /// Rows removed by one step: the writer waits for it, some ten milliseconds.
 const STEP: i64 = 1_000;
+
+/// Removes so many rows (2) of a deleted topic (1).
+const LEFT_BEHIND: [&str; 3] = [
+    "DELETE FROM events WHERE rowid IN (
+         SELECT rowid FROM events WHERE topic_id = ?1 LIMIT ?2)",
+    "DELETE FROM conflicts WHERE id IN (
+         SELECT id FROM conflicts WHERE topic_id = ?1 LIMIT ?2)",
+    "DELETE FROM dead_letters WHERE id IN (
+         SELECT id FROM dead_letters WHERE topic_id = ?1 LIMIT ?2)",
+];
 
 impl Sqlite {
     pub(crate) async fn housekeep(&self, now: Timestamp) -> Result<bool, StoreError> {
@@ -28,20 +39,7 @@ impl Sqlite {
             .fetch_optional(&mut *transaction)
             .await?;
         if let Some(id) = retired {
-            let removed = sqlx::query(
-                "DELETE FROM events WHERE rowid IN (
-                     SELECT rowid FROM events WHERE topic_id = ? LIMIT ?)",
-            )
-            .bind(id)
-            .bind(STEP)
-            .execute(&mut *transaction)
-            .await?;
-            if removed.rows_affected() == 0 {
-                sqlx::query("DELETE FROM retired_topics WHERE id = ?")
-                    .bind(id)
-                    .execute(&mut *transaction)
-                    .await?;
-            }
+            remove_retired(&mut transaction, id).await?;
         }
         transaction.commit().await?;
         Ok(true)
@@ -57,4 +55,23 @@ impl Sqlite {
         .fetch_one(&self.readers)
         .await?)
     }
+}
+
+/// Removes some of what a deleted topic left behind; the number itself once nothing is.
+async fn remove_retired(connection: &mut SqliteConnection, id: i32) -> Result<(), StoreError> {
+    for statement in LEFT_BEHIND {
+        let removed = sqlx::query(statement)
+            .bind(id)
+            .bind(STEP)
+            .execute(&mut *connection)
+            .await?;
+        if removed.rows_affected() > 0 {
+            return Ok(());
+        }
+    }
+    sqlx::query("DELETE FROM retired_topics WHERE id = ?")
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

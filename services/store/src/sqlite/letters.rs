@@ -6,7 +6,9 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::Sqlite;
 use super::query::timestamp;
-use crate::listing::letters::{self, CONFLICTS, DEAD_LETTERS, Listed, Listing};
+use crate::listing::letters::{
+    self, CONFLICTS, DEAD_LETTERS, DROP_LETTER, Listed, Listing, ONE_LETTER,
+};
 use crate::listing::{Conflict, DeadLetter, Replayed};
 use crate::record::{Arrivals, Letter};
 use crate::{StoreError, StoredEvent};
@@ -105,13 +107,10 @@ impl Sqlite {
         now: Timestamp,
     ) -> Result<Replayed, StoreError> {
         let mut transaction = self.writer.begin().await?;
-        let row = sqlx::query(
-            "SELECT id, topic, event_id, reason, events, bytes, batch_id, received_at, buried_at, replayed_at
-             FROM dead_letters WHERE id = ?",
-        )
-        .bind(id)
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let row = sqlx::query(ONE_LETTER)
+            .bind(id)
+            .fetch_optional(&mut *transaction)
+            .await?;
         let Some(letter) = row.as_ref().map(read_letter).transpose()? else {
             return Ok(Replayed::Missing);
         };
@@ -137,7 +136,7 @@ impl Sqlite {
 
     pub(crate) async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
         let mut transaction = self.writer.begin().await?;
-        let done = sqlx::query("DELETE FROM dead_letters WHERE id = ?")
+        let done = sqlx::query(DROP_LETTER)
             .bind(id)
             .execute(&mut *transaction)
             .await?;

@@ -58,6 +58,8 @@ impl Sqlite {
         transaction.commit().await
     }
 
+    /// Removes the name and the books, and nothing of which there may be much: see
+    /// `postgres/topics.rs`.
     pub(crate) async fn delete_topic(&self, topic: &Topic<'_>) -> Result<bool, StoreError> {
         let mut transaction = self.writer.begin().await?;
         let deleted =
@@ -71,8 +73,6 @@ impl Sqlite {
         };
         for statement in [
             "DELETE FROM counters WHERE topic_id = ?",
-            "DELETE FROM conflicts WHERE topic_id = ?",
-            "DELETE FROM dead_letters WHERE topic_id = ?",
             "INSERT INTO retired_topics (id) VALUES (?)",
         ] {
             sqlx::query(statement)
