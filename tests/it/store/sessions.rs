@@ -3,9 +3,10 @@
 
 use futures::future::join_all;
 use sqlx::{Connection as _, PgConnection};
-use store::{Outcome, Recorded, StoreError};
+use store::{Filter, Outcome, Recorded, StoreError};
+use tests::until;
 
-use super::{Database, batch, event, now, record};
+use super::{Database, batch, event, ids, now, record};
 use Outcome::Stored;
 
 /// The lock that recording shares and deleting a topic takes alone.
@@ -33,6 +34,52 @@ async fn a_lock_that_is_refused_costs_nothing_that_comes_later() {
     }
 }
 
+#[tokio::test]
+async fn what_is_recorded_while_its_topic_is_deleted_is_kept_at_any_isolation_by_default() {
+    let [database, _] = Database::of_each_kind().await;
+    let name = database.url.rsplit_once('/').unwrap().1;
+    let default = "default_transaction_isolation = 'repeatable read'";
+    let set = format!(r#"ALTER DATABASE "{name}" SET {default}"#);
+    tests::servers::execute(&database.url, &set).await;
+    let store = database.store(10);
+    store.migrate().await.unwrap();
+    record(&store, &[batch(1, &[event("t", "old", "{}")])]).await;
+    let mut outsider = connect(&database).await;
+    lock(&mut outsider).await;
+    let topic = event::Topic::parse("t").unwrap();
+    let new = [batch(2, &[event("t", "new", "{}")])];
+    let delete = store.delete_topic(&topic);
+    // It waits behind the one who deletes, who waits for the outsider.
+    let recording = async {
+        somebody_waits(&database, 1).await;
+        let unlocked = async {
+            somebody_waits(&database, 2).await;
+            unlock(&mut outsider).await;
+        };
+        let (recorded, ()) = tokio::join!(store.record(&new, now()), unlocked);
+        recorded
+    };
+    let (deleted, recorded) = tokio::join!(delete, recording);
+    assert!(deleted.unwrap());
+    assert_eq!(recorded.unwrap(), [Recorded::Now(vec![Stored])]);
+    assert_eq!(ids(&store, &Filter::default()).await, ["new"]);
+}
+
+#[tokio::test]
+async fn a_database_that_can_not_hold_every_text_is_refused() {
+    let [mut database, _] = Database::of_each_kind().await;
+    let url = format!("{}_latin1", database.url);
+    let name = url.rsplit_once('/').unwrap().1;
+    let create = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    tests::servers::execute(&database.url, &create).await;
+    database.url = url;
+    let store = database.store(10);
+    for refused in [store.migrate().await, store.check().await] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("LATIN1"), "{error}");
+    }
+}
+
 async fn connect(database: &Database) -> PgConnection {
     PgConnection::connect(&database.url).await.unwrap()
 }
@@ -45,4 +92,20 @@ async fn lock(outsider: &mut PgConnection) {
 async fn unlock(outsider: &mut PgConnection) {
     let unlock = sqlx::query("SELECT pg_advisory_unlock($1)").bind(TOPICS_LOCK);
     unlock.execute(outsider).await.unwrap();
+}
+
+/// Waits until so many wait for a lock in a database.
+async fn somebody_waits(database: &Database, wanted: i64) {
+    let mut connection = connect(database).await;
+    until("somebody waits", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+             WHERE NOT granted AND d.datname = current_database()",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        waiting == wanted
+    })
+    .await;
 }

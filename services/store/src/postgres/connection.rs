@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{Connection as _, PgPool, Row as _};
 
 use super::lease::Lease;
@@ -23,11 +23,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// - a process that is stopped inside its transaction must not block its successor;
 /// - nobody waits longer for a lock than a worker waits before it tries again;
 /// - a peer that is gone is noticed, even where no packet says so;
-/// - a commit that was acknowledged is on disk, whatever the server's default.
+/// - a commit that was acknowledged is on disk, whatever the server's default;
+/// - a statement sees what was committed before it began, whatever the database's default:
+///   recording waits for a lock, and must see what was done under it.
 const SESSION: &str = "
     SET idle_in_transaction_session_timeout = '2s';
     SET lock_timeout = '5s';
     SET statement_timeout = '10s';
+    SET default_transaction_isolation = 'read committed';
     SET client_min_messages = warning;
     SELECT set_config('synchronous_commit', 'on', false)
         WHERE current_setting('synchronous_commit') IN ('off', 'local');
@@ -68,6 +71,7 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
     // On a connection of its own: where a migration fails or is given up, the migrator leaves
     // the lock that all processes take for it to the session, and it ends with that.
     let mut connection = pool.acquire().await?.detach();
+    answered(refuse_encoding(&mut connection)).await?;
     migrator.run_direct(None, &mut connection, false).await?;
     // Whether it ends well makes no difference.
     let _ = tokio::time::timeout(PING_TIMEOUT, connection.close()).await;
@@ -84,7 +88,21 @@ pub(super) async fn check(pool: &PgPool) -> Result<(), StoreError> {
             "the server is read-only".into(),
         )));
     }
-    Ok(())
+    refuse_encoding(&mut connection).await
+}
+
+/// In another encoding the server takes some events for text that it can't store, which is
+/// what poison is told by: they would be buried for a fault of whoever made the database.
+async fn refuse_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
+        .fetch_one(connection)
+        .await?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "the database's encoding is {encoding}: make one with ENCODING 'UTF8'"
+    )))
 }
 
 /// How long the server may take to answer. Its own time-outs are shorter; longer is silent
