@@ -109,9 +109,10 @@ impl Store {
     }
 
     /// Brings the schema up to this release's. Whoever comes first does it; the others
-    /// wait for it. Until it has succeeded once, nothing else here does.
+    /// wait for it. Until it has succeeded once, nothing else here does. Where there is
+    /// something to do on large tables, it takes as long as that takes.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        ask!(self, backend => backend.migrate())
+        delegate!(self, backend => backend.migrate().await)
     }
 
     /// Whether the store answers and would keep what it acknowledges.

@@ -80,6 +80,23 @@ async fn a_database_that_can_not_hold_every_text_is_refused() {
     }
 }
 
+/// An index on a large table takes minutes.
+#[tokio::test]
+async fn a_migration_may_take_longer_than_any_other_statement_and_any_other_answer() {
+    let [database, _] = Database::of_each_kind().await;
+    let slowly = "
+        CREATE FUNCTION slowly() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            -- The first index of all.
+            IF to_regclass('batches') IS NULL THEN PERFORM pg_sleep(16); END IF;
+        END $$;
+        CREATE EVENT TRIGGER slowly ON ddl_command_start WHEN TAG IN ('CREATE INDEX')
+            EXECUTE FUNCTION slowly()";
+    tests::servers::execute(&database.url, slowly).await;
+    let store = database.store(10);
+    store.migrate().await.unwrap();
+    store.check().await.unwrap();
+}
+
 async fn connect(database: &Database) -> PgConnection {
     PgConnection::connect(&database.url).await.unwrap()
 }

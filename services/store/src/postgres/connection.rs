@@ -71,8 +71,28 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
     // On a connection of its own: where a migration fails or is given up, the migrator leaves
     // the lock that all processes take for it to the session, and it ends with that.
     let mut connection = pool.acquire().await?.detach();
-    answered(refuse_encoding(&mut connection)).await?;
-    migrator.run_direct(None, &mut connection, false).await?;
+    let newest = migrator.iter().last().map(|migration| migration.version);
+    let is_done = answered(async {
+        refuse_encoding(&mut connection).await?;
+        sqlx::raw_sql("SET statement_timeout = 0")
+            .execute(&mut connection)
+            .await?;
+        let applied = "SELECT EXISTS (SELECT FROM _sqlx_migrations WHERE version = $1)";
+        let applied = sqlx::query_scalar(applied).bind(newest);
+        // Without the table, none is.
+        Ok(applied.fetch_one(&mut connection).await.unwrap_or(false))
+    });
+    // Most starts find nothing to do, and wait no longer than for any other answer.
+    let patience = if is_done.await? {
+        ANSWER_TIMEOUT
+    } else {
+        MIGRATION_TIMEOUT
+    };
+    let run = migrator.run_direct(None, &mut connection, false);
+    match tokio::time::timeout(patience, run).await {
+        Ok(done) => done?,
+        Err(_) => return Err(StoreError::Unavailable(silence())),
+    }
     // Whether it ends well makes no difference.
     let _ = tokio::time::timeout(PING_TIMEOUT, connection.close()).await;
     Ok(())
@@ -109,6 +129,9 @@ async fn refuse_encoding(connection: &mut PgConnection) -> Result<(), StoreError
 /// only a connection that is dead, which nobody was told of: without a bound, whoever
 /// waited on it would wait for ever.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long the migrations of an upgrade may take: an index on a large table takes minutes.
+const MIGRATION_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Waits for what the server was asked, but not for ever.
 pub(crate) async fn answered<T>(
