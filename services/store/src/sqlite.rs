@@ -116,3 +116,38 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::Error(error)) => Err(cannot(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnection;
+    use sqlx::{AssertSqlSafe, Connection as _};
+
+    use super::query;
+
+    #[tokio::test]
+    async fn events_are_read_in_the_order_of_their_positions_without_sorting_them() {
+        let mut connection = SqliteConnection::connect(":memory:").await.unwrap();
+        let migrator = sqlx::migrate!("migrations/sqlite");
+        migrator
+            .run_direct(None, &mut connection, false)
+            .await
+            .unwrap();
+        let AssertSqlSafe(statement) = query::events_at(256);
+        let plan = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(plan)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        let steps: Vec<_> = plan.into_iter().map(|(_, _, _, step)| step).collect();
+        assert!(
+            steps
+                .iter()
+                .any(|step| step.contains("events_pkey") || step.contains("autoindex")),
+            "{steps:?}"
+        );
+        assert!(
+            !steps.iter().any(|step| step.contains("B-TREE")),
+            "{steps:?}"
+        );
+    }
+}

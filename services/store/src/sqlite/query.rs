@@ -2,8 +2,8 @@
 
 use event::{EventId, Key, Source, Timestamp, Topic};
 use futures::TryStreamExt as _;
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::{Sqlite, rows};
@@ -105,16 +105,8 @@ impl Sqlite {
         let mut bytes = 0;
         for range in rows::split(positions.len()) {
             let part = &positions[range.clone()];
-            let mut query = sqlx::query(rows::values(
-                "WITH wanted (place, topic_id, event_key) AS (",
-                3,
-                part.len(),
-                ") SELECT t.name, e.event_id, e.ts, e.source, e.payload, e.received_at, w.place
-                 FROM wanted w
-                 CROSS JOIN events e ON e.topic_id = w.topic_id AND e.event_key = w.event_key
-                 CROSS JOIN topics t ON t.id = e.topic_id
-                 ORDER BY w.place",
-            ));
+            let mut query = sqlx::query(events_at(part.len()));
+            let mut next = range.start;
             for (place, position) in range.zip(part) {
                 query = query
                     .bind(i64::try_from(place).unwrap_or(i64::MAX))
@@ -123,13 +115,15 @@ impl Sqlite {
             }
             let mut rows = query.fetch(&self.readers);
             while let Some(row) = rows.try_next().await? {
+                let place: i64 = row.try_get(6)?;
+                let place = usize::try_from(place).ok().filter(|place| *place >= next);
+                let out_of_order = || sqlx::Error::Decode("events came out of order".into());
+                next = place.ok_or_else(out_of_order)? + 1;
                 let event = stored_event(&row)?;
                 bytes += event.payload.len();
                 events.push(event);
                 if bytes >= CHUNK_BYTES {
-                    let place: i64 = row.try_get(6)?;
-                    let used = usize::try_from(place).map_or(positions.len(), |place| place + 1);
-                    return Ok((events, used));
+                    return Ok((events, next));
                 }
             }
         }
@@ -205,6 +199,20 @@ impl Sqlite {
         };
         Ok(rows.iter().map(books).collect::<Result<_, sqlx::Error>>()?)
     }
+}
+
+/// The events at so many positions, in their order, which is that of the values: they are the
+/// outer loop. An ORDER BY would have SQLite read and sort all payloads before it gives one.
+pub(super) fn events_at(positions: usize) -> AssertSqlSafe<String> {
+    rows::values(
+        "WITH wanted (place, topic_id, event_key) AS (",
+        3,
+        positions,
+        ") SELECT t.name, e.event_id, e.ts, e.source, e.payload, e.received_at, w.place
+         FROM wanted w
+         CROSS JOIN events e ON e.topic_id = w.topic_id AND e.event_key = w.event_key
+         CROSS JOIN topics t ON t.id = e.topic_id",
+    )
 }
 
 pub(super) fn timestamp(row: &SqliteRow, at: usize) -> Result<Timestamp, sqlx::Error> {
