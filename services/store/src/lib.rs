@@ -162,8 +162,8 @@ impl Store {
         limit: usize,
     ) -> Result<(Vec<Position>, bool), StoreError> {
         let bounds = Bounds::of(filter, after);
-        ask!(self, backend => page::gather(bounds, limit, |after, from, wanted| {
-            backend.round(filter, after, from, wanted)
+        ask!(self, backend => page::gather(bounds, limit, |after, from, wanted, depth| {
+            backend.round(filter, after, from, wanted, depth)
         }))
     }
 

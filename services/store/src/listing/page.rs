@@ -75,12 +75,29 @@ pub(crate) fn merge(mut positions: Vec<Position>, per_topic: usize, wanted: usiz
     }
 }
 
+/// How many positions the first round of a page reads of each topic, and by how much more each
+/// further one does: where few topics fill a page, few rounds do.
+const DEPTH: usize = 64;
+const DEEPER: usize = 8;
+
+/// What a round may read of all topics together, if that is more than [`DEPTH`] of each.
+const ROUND: usize = 65_536;
+
+/// How many positions a round of this depth reads of each of so many topics: twice its share of
+/// what is wanted, at least, and never more than that. `OF_ALL_TOPICS` in `postgres/query.rs`
+/// says the same.
+pub(crate) fn per_topic(wanted: usize, topics: usize, depth: usize) -> usize {
+    let topics = topics.max(1);
+    let deep = depth.min((ROUND / topics).max(DEPTH));
+    wanted.min(deep.max(2 * wanted / topics))
+}
+
 /// Puts a page together of rounds, each of which is asked for so many positions after one and
-/// from a time on. Also whether there are more.
+/// from a time on, to a depth. Also whether there are more.
 pub(crate) async fn gather<R>(
     bounds: Bounds,
     wanted: usize,
-    round: impl Fn(Position, Timestamp, usize) -> R,
+    round: impl Fn(Position, Timestamp, usize, usize) -> R,
 ) -> Result<(Vec<Position>, bool), StoreError>
 where
     R: Future<Output = Result<Page, StoreError>>,
@@ -89,9 +106,11 @@ where
     let limit = wanted + 1;
     let mut positions = Vec::<Position>::new();
     let mut exhausted = false;
+    let mut depth = DEPTH;
     while positions.len() < limit && !exhausted {
         let after = positions.last().copied().unwrap_or(bounds.after);
-        let page = round(after, bounds.from, limit - positions.len()).await?;
+        let page = round(after, bounds.from, limit - positions.len(), depth).await?;
+        depth = depth.saturating_mul(DEEPER);
         // A page that is not complete ends with a position, from which to go on.
         exhausted = page.complete || page.positions.is_empty();
         positions.extend(page.positions);
@@ -103,6 +122,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn position(topic_id: i32, micros: i64) -> Position {
@@ -142,5 +163,39 @@ mod tests {
         let full = merge(read(), 2, 2);
         assert_eq!(full.positions, [position(1, 9), position(2, 7)]);
         assert!(full.complete);
+    }
+
+    /// The rounds that a page over so many topics takes, and what they read, where all of it
+    /// is of the first topic and the others have as many older ones.
+    async fn rounds(wanted: usize, topics: i32) -> (usize, usize) {
+        let count = i64::try_from(wanted).unwrap() + 1;
+        let of = |topic: i32, n: i64| position(topic, if topic == 1 { n + count } else { n });
+        let (rounds, read) = (Cell::new(0), Cell::new(0));
+        let bounds = Bounds::of(&Filter::default(), None);
+        let page = gather(bounds, wanted, |after, _, wanted, depth| {
+            let per_topic = per_topic(wanted, usize::try_from(topics).unwrap(), depth);
+            let newest = |topic| {
+                let all = (0..count).rev().map(move |n| of(topic, n));
+                all.filter(|one| *one < after).take(per_topic)
+            };
+            let part: Vec<_> = (1..=topics).flat_map(newest).collect();
+            rounds.set(rounds.get() + 1);
+            read.set(read.get() + part.len());
+            std::future::ready(Ok(merge(part, per_topic, wanted)))
+        });
+        let (positions, more) = page.await.unwrap();
+        assert_eq!((positions.len(), more), (wanted, true));
+        assert!(positions.iter().all(|one| one.topic_id == 1));
+        (rounds.get(), read.get())
+    }
+
+    #[tokio::test]
+    async fn a_page_that_one_topic_fills_takes_few_rounds() {
+        assert_eq!(rounds(50, 20).await, (1, 20 * 51));
+        assert_eq!(rounds(10_000, 1).await.0, 1);
+        // 1,000 and 900, which is twice its share; then a twentieth of what a round may read.
+        assert_eq!(rounds(10_000, 20).await.0, 5);
+        // No round reads more of many topics than the first.
+        assert_eq!(per_topic(10_001, 2_000, 4_096), DEPTH);
     }
 }

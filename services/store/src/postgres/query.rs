@@ -20,6 +20,7 @@ impl Postgres {
         after: Position,
         from: Timestamp,
         wanted: usize,
+        depth: usize,
     ) -> Result<Page, StoreError> {
         let topic = filter.topic.as_ref().map(Topic::as_str);
         let source = filter.source.as_ref().map(Source::as_str);
@@ -35,6 +36,9 @@ impl Postgres {
             .bind(after.key.as_uuid())
             .bind(Instant(from))
             .bind(i64::try_from(wanted).unwrap_or(i64::MAX));
+        if topic.is_none() {
+            query = query.bind(i64::try_from(depth).unwrap_or(i64::MAX));
+        }
         for name in topic.into_iter().chain(source) {
             query = query.bind(name);
         }
@@ -219,7 +223,8 @@ const OF_A_TOPIC_AND_A_SOURCE: &str = of_a_topic!("AND e.source = $7");
 /// The same over all topics, without an index of its own (which would cost every insert a
 /// fifth): the newest event of each topic is one step into the index, and a page of n
 /// events holds events of the n topics whose newest is newest, and of no other. How many
-/// are read of each comes back with them: see [`page::merge`]. (6 is the source.)
+/// are read of each comes back with them: see [`page::merge`] and [`page::per_topic`]. (6 is the
+/// depth, and 7 the source.)
 macro_rules! of_all_topics {
     ($condition:literal) => {
         concat!(
@@ -243,7 +248,9 @@ macro_rules! of_all_topics {
         ORDER BY head.ts DESC, b.id DESC, head.event_key DESC
         LIMIT $5
     ), share AS (
-        SELECT least($5, greatest(64, 2 * $5 / greatest(1, count(*)))) AS per_topic FROM heads
+        SELECT least($5, greatest(2 * $5 / greatest(1, count(*)),
+            least($6, greatest(64, 65536 / greatest(1, count(*)))))) AS per_topic
+        FROM heads
     )
     SELECT part.ts, h.id, part.event_key, (SELECT per_topic FROM share)
     FROM heads h CROSS JOIN LATERAL (
@@ -260,7 +267,7 @@ macro_rules! of_all_topics {
     };
 }
 const OF_ALL_TOPICS: &str = of_all_topics!("");
-const OF_ALL_TOPICS_AND_A_SOURCE: &str = of_all_topics!("AND e.source = $6");
+const OF_ALL_TOPICS_AND_A_SOURCE: &str = of_all_topics!("AND e.source = $7");
 
 fn position(row: &PgRow) -> Result<Position, sqlx::Error> {
     Ok(Position {

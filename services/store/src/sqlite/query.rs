@@ -20,9 +20,10 @@ impl Sqlite {
         after: Position,
         from: Timestamp,
         wanted: usize,
+        depth: usize,
     ) -> Result<Page, StoreError> {
         let topics = self.heads(filter, after, from, wanted).await?;
-        let per_topic = wanted.min((2 * wanted / topics.len().max(1)).max(64));
+        let per_topic = page::per_topic(wanted, topics.len(), depth);
         let mut positions = Vec::new();
         for topic_id in topics {
             let part = self.newest(filter, topic_id, after, from, per_topic);
