@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use event::{EventId, Topic};
 use futures::stream::{self, StreamExt as _};
@@ -23,7 +24,6 @@ use utoipa::ToSchema;
 use crate::cursor;
 use crate::error::{ApiError, Problem};
 use crate::gateway::Gateway;
-use crate::publish::json;
 use crate::query::Query;
 
 const PARAMETERS: &[&str] = &["topic", "source", "from", "to", "limit", "cursor"];
@@ -98,14 +98,7 @@ pub(crate) async fn list(
         from: query.time("from")?,
         to: query.time("to")?,
     };
-    let after = query
-        .get("cursor")
-        .map(|text| {
-            cursor::read(text).ok_or_else(|| {
-                ApiError::Parameter("cursor", "take it from the header Link of a page".into())
-            })
-        })
-        .transpose()?;
+    let after = query.cursor(cursor::read)?;
     let (positions, more) = gateway
         .store
         .positions(&filter, after, query.limit()?)
@@ -113,7 +106,7 @@ pub(crate) async fn list(
     let next = positions
         .last()
         .filter(|_| more)
-        .map(|last| next(&query, &cursor::write(last)));
+        .map(|last| query.next("/events", &cursor::write(last)));
     let form = form(&headers);
     let mut response = Response::new(page(gateway.store.clone(), positions, form).await?);
     let headers = response.headers_mut();
@@ -124,7 +117,7 @@ pub(crate) async fn list(
             Form::Lines => "application/x-ndjson",
         }),
     );
-    if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
+    if let Some(next) = next {
         headers.insert(LINK, next);
     }
     Ok(response)
@@ -155,19 +148,7 @@ pub(crate) async fn one(
     let event = gateway.store.event(&topic, &event_id).await?;
     let event = event.ok_or(missing)?;
     let view = EventView::of(&event).ok_or(ApiError::Internal)?;
-    Ok(json(&view))
-}
-
-/// The address of the next page, relative to the host: the same question and a cursor.
-fn next(query: &Query<'_>, cursor: &str) -> String {
-    let mut pairs = form_urlencoded::Serializer::new(String::new());
-    for name in PARAMETERS.iter().filter(|name| **name != "cursor") {
-        if let Some(value) = query.get(name) {
-            pairs.append_pair(name, value);
-        }
-    }
-    pairs.append_pair("cursor", cursor);
-    format!("</events?{}>; rel=\"next\"", pairs.finish())
+    Ok(Json(view).into_response())
 }
 
 fn form(headers: &HeaderMap) -> Form {

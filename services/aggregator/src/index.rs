@@ -1,14 +1,13 @@
 //! `GET /`: what is here, for a browser and for a program.
 
-use axum::Router;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, VARY};
 use serde_json::{Value, json};
 
 use crate::openapi::POLICY;
-use crate::publish::json as answer;
 
 /// Method, path, and what it is.
 const PLACES: &[(&str, &str, &str)] = &[
@@ -48,7 +47,7 @@ async fn index(headers: HeaderMap) -> Response {
     let mut response = if accept.is_some_and(|accept| accept.contains("text/html")) {
         ([(CONTENT_SECURITY_POLICY, POLICY)], Html(page())).into_response()
     } else {
-        answer(&program())
+        Json(program()).into_response()
     };
     response
         .headers_mut()

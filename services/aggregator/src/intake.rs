@@ -61,9 +61,9 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Events in their order, for a single transaction.
+    /// Events in their order, for a single transaction: one part, unless there are none.
     pub(crate) fn whole(events: &[Event<'_>]) -> Vec<Self> {
-        Self::of(events, Partition::default()).collect()
+        Self::of(events, Partition::default(), usize::MAX).collect()
     }
 
     /// Events sorted by partition, for as many transactions.
@@ -75,7 +75,8 @@ impl Part {
         (0..)
             .zip(&shares)
             .flat_map(|(number, share)| {
-                Self::of(share.iter().copied(), Partition::from_number(number))
+                let partition = Partition::from_number(number);
+                Self::of(share.iter().copied(), partition, MAX_ENTRY_BYTES)
             })
             .collect()
     }
@@ -83,8 +84,9 @@ impl Part {
     fn of<'e>(
         events: impl IntoIterator<Item = &'e Event<'e>> + Clone,
         partition: Partition,
+        max_bytes: usize,
     ) -> impl Iterator<Item = Self> {
-        let parts = EncodedEvents::encode(events, MAX_ENTRY_BYTES);
+        let parts = EncodedEvents::encode(events, max_bytes);
         parts
             .into_iter()
             .map(move |events| Self { partition, events })

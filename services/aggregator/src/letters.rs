@@ -1,13 +1,14 @@
 //! What was not stored: conflicts and dead letters.
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use event::EncodedEvents;
 use http::header::LINK;
-use http::{HeaderValue, StatusCode, Uri};
+use http::{StatusCode, Uri};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use store::{Conflict, DeadLetter, Outcome, Replayed};
@@ -17,7 +18,6 @@ use utoipa::ToSchema;
 use crate::error::{ApiError, Problem};
 use crate::events::EventView;
 use crate::gateway::Gateway;
-use crate::publish::json;
 use crate::query::Query;
 
 const PARAMETERS: &[&str] = &["topic", "limit", "cursor"];
@@ -97,14 +97,10 @@ pub(crate) async fn conflicts(
         .conflicts(topic.as_ref(), before, limit)
         .await?;
     let page: Option<Vec<_>> = conflicts.iter().map(conflict_view).collect();
-    let response = json(&page.ok_or(ApiError::Internal)?);
+    let page = page.ok_or(ApiError::Internal)?;
     let last = conflicts.last().filter(|_| more);
-    Ok(with_next(
-        response,
-        &uri,
-        &query,
-        last.map(|conflict| conflict.id),
-    ))
+    let last = last.map(|conflict| conflict.id);
+    Ok(with_next(Json(page).into_response(), &uri, &query, last))
 }
 
 /// List dead letters, newest first
@@ -132,14 +128,10 @@ pub(crate) async fn dead_letters(
         .store
         .dead_letters(topic.as_ref(), before, limit)
         .await?;
-    let response = json(&letters.iter().map(letter_view).collect::<Vec<_>>());
+    let page: Vec<_> = letters.iter().map(letter_view).collect();
     let last = letters.last().filter(|_| more);
-    Ok(with_next(
-        response,
-        &uri,
-        &query,
-        last.map(|letter| letter.id),
-    ))
+    let last = last.map(|letter| letter.id);
+    Ok(with_next(Json(page).into_response(), &uri, &query, last))
 }
 
 /// Record a dead letter's event again
@@ -167,11 +159,12 @@ pub(crate) async fn replay(
                 .iter()
                 .filter(|outcome| **outcome == Outcome::Stored)
                 .count();
-            Ok(json(&ReplayView {
+            let view = ReplayView {
                 status: "replayed",
                 stored,
                 duplicates: outcomes.len() - stored,
-            }))
+            };
+            Ok(Json(view).into_response())
         }
         Replayed::StillPoison(reason) => Err(ApiError::Conflict(format!(
             "it still can't be stored: {reason}"
@@ -215,29 +208,12 @@ fn limit(query: &Query<'_>) -> Result<usize, ApiError> {
 }
 
 fn before(query: &Query<'_>) -> Result<Option<i64>, ApiError> {
-    match query.get("cursor").map(str::parse) {
-        None => Ok(None),
-        Some(Ok(id)) if id > 0 => Ok(Some(id)),
-        Some(_) => Err(ApiError::Parameter(
-            "cursor",
-            "take it from the header Link of a page".into(),
-        )),
-    }
+    query.cursor(|text| text.parse().ok().filter(|id| *id > 0))
 }
 
 fn with_next(mut response: Response, uri: &Uri, query: &Query<'_>, last: Option<i64>) -> Response {
-    let Some(last) = last else {
-        return response;
-    };
-    let mut pairs = form_urlencoded::Serializer::new(String::new());
-    for name in ["topic", "limit"] {
-        if let Some(value) = query.get(name) {
-            pairs.append_pair(name, value);
-        }
-    }
-    pairs.append_pair("cursor", &last.to_string());
-    let next = format!("<{}?{}>; rel=\"next\"", uri.path(), pairs.finish());
-    if let Ok(next) = HeaderValue::try_from(next) {
+    if let Some(last) = last {
+        let next = query.next(uri.path(), &last.to_string());
         response.headers_mut().insert(LINK, next);
     }
     response

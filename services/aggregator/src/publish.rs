@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use event::body::{Form, Parsed, Refusal};
 use event::{Event, body};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderMap, Request, Uri};
 use serde::Serialize;
 use store::{Outcome, Store};
 use utoipa::ToSchema;
@@ -190,12 +191,13 @@ async fn queue(
     if !accepted.parts.is_empty() {
         gateway.intake.queue(accepted.parts, reserved).await?;
     }
-    Ok(json(&Queued {
+    let answer = Queued {
         status: "queued",
         count: accepted.count,
         accepted: accepted.count - accepted.refused,
         partial: partial(wish, accepted.refused, accepted.refusals),
-    }))
+    };
+    Ok(Json(answer).into_response())
 }
 
 async fn store(
@@ -217,7 +219,7 @@ async fn store(
         })?);
     }
     let count = |wanted: &[Outcome]| outcomes.iter().filter(|o| wanted.contains(o)).count();
-    Ok(json(&StoredAnswer {
+    let answer = StoredAnswer {
         status: "stored",
         count: outcomes.len(),
         stored: count(&[Outcome::Stored]),
@@ -225,7 +227,8 @@ async fn store(
         conflicts: count(&[Outcome::Conflict]),
         results: events.iter().zip(&outcomes).map(result).collect(),
         partial: partial(wish, accepted.refused, accepted.refusals),
-    }))
+    };
+    Ok(Json(answer).into_response())
 }
 
 fn result<'a>((event, outcome): (&'a Event<'_>, &Outcome)) -> EventResult<'a> {
@@ -306,17 +309,6 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
         | "application/x-jsonlines" => Ok(Form::Ndjson),
         _ => Err(ApiError::UnknownType),
     }
-}
-
-/// An answer of 200 with a JSON body.
-pub(crate) fn json(body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("texts and numbers can be written");
-    let mut response = Response::new(Body::from(bytes));
-    *response.status_mut() = StatusCode::OK;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// An event, as it is sent.

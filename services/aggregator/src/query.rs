@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use event::{Source, Timestamp, Topic};
-use http::Uri;
+use http::{HeaderValue, Uri};
 
 use crate::error::ApiError;
 
@@ -83,6 +83,28 @@ impl<'a> Query<'a> {
         parsed
             .map(Some)
             .map_err(|error| ApiError::Parameter(name, error.to_string()))
+    }
+
+    /// Where the page before ended.
+    pub(crate) fn cursor<T>(
+        &self,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, ApiError> {
+        let refused =
+            || ApiError::Parameter("cursor", "take it from the header Link of a page".into());
+        let cursor = self.get("cursor");
+        cursor
+            .map(|text| read(text).ok_or_else(refused))
+            .transpose()
+    }
+
+    /// The header Link for the next page, relative to the host: the same question and a cursor.
+    pub(crate) fn next(&self, path: &str, cursor: &str) -> HeaderValue {
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        pairs.extend_pairs(self.0.iter().filter(|(name, _)| name != "cursor"));
+        pairs.append_pair("cursor", cursor);
+        let next = format!("<{path}?{}>; rel=\"next\"", pairs.finish());
+        HeaderValue::try_from(next).expect("a path and a form are ASCII")
     }
 
     /// One of two words.

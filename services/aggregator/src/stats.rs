@@ -1,8 +1,9 @@
 //! `GET /stats` and the books of each topic.
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use broker::Depth;
 use event::Topic;
 use http::{StatusCode, Uri};
@@ -13,7 +14,6 @@ use utoipa::ToSchema;
 
 use crate::error::{ApiError, Problem};
 use crate::gateway::Gateway;
-use crate::publish::json;
 use crate::query::Query;
 
 /// The books and the queue, in total. Every gateway tells the same.
@@ -88,7 +88,7 @@ pub(crate) async fn stats(State(gateway): State<Gateway>, uri: Uri) -> Result<Re
     let counts = books.counts;
     let queued = depth.events();
     let uptime = gateway.started.elapsed().as_secs();
-    Ok(json(&Stats {
+    let stats = Stats {
         received: counts.received + queued,
         unique_processed: counts.unique,
         duplicate_dropped: counts.duplicates,
@@ -107,7 +107,8 @@ pub(crate) async fn stats(State(gateway): State<Gateway>, uri: Uri) -> Result<Re
         throughput: books.stored_rate,
         recorded_rate: books.recorded_rate,
         duplicate_rate: share(counts.duplicates, counts.received),
-    }))
+    };
+    Ok(Json(stats).into_response())
 }
 
 #[expect(
@@ -144,7 +145,8 @@ pub(crate) async fn topics(State(gateway): State<Gateway>, uri: Uri) -> Result<R
         first_timestamp: books.first_timestamp.map(|time| time.to_string()),
         last_timestamp: books.last_timestamp.map(|time| time.to_string()),
     };
-    Ok(json(&topics.into_iter().map(view).collect::<Vec<_>>()))
+    let topics: Vec<_> = topics.into_iter().map(view).collect();
+    Ok(Json(topics).into_response())
 }
 
 /// Remove a topic
