@@ -1,7 +1,7 @@
 //! What can be asked.
 
 use serde_json::{Value, json};
-use tests::Sekali;
+use tests::{Sekali, servers};
 
 use crate::contract::{JSON, is_problem};
 use crate::path::event;
@@ -157,6 +157,23 @@ async fn a_page_of_conflicts_leads_to_another_only_if_there_is_one() {
         }
         assert_eq!(pages, [2, 2]);
     }
+}
+
+/// What an entry that was garbled in the queue can leave behind.
+#[tokio::test]
+async fn a_conflict_whose_payload_is_no_json_is_listed_with_the_others() {
+    let sekali = Sekali::direct().await;
+    sekali.publish(&event("t", "1")).await.ok();
+    let garbled = "INSERT INTO conflicts
+            (topic_id, event_id, ts, source, payload, received_at, recorded_at)
+        SELECT id, '1', now(), 'test', '{garbled', now(), now() FROM topics";
+    servers::execute(sekali.database(), garbled).await;
+    let mut other = event("t", "1");
+    other["payload"] = json!({"other": 1});
+    sekali.publish(&other).await.ok();
+    let conflicts = sekali.get("/conflicts").await.ok();
+    assert_eq!(conflicts[0]["event"]["payload"], json!({"other": 1}));
+    assert_eq!(conflicts[1]["event"]["payload"], json!("{garbled"));
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub(crate) enum ApiError {
     /// It can't be known whether something else was done, which is not always harmless to do
     /// again.
     MaybeDone,
-    /// A defect.
+    /// A defect, which is logged: see [`ApiError::defect`].
     Internal,
 }
 
@@ -199,6 +199,12 @@ impl ApiError {
             Self::MaybeDone => "it may have been done or not; look before you ask again".into(),
             Self::Internal => "the log says more".into(),
         }
+    }
+
+    /// What can't be, and is logged.
+    pub(crate) fn defect(what: &'static str) -> Self {
+        tracing::error!("{what}");
+        Self::Internal
     }
 
     /// An error of the store while it recorded events, which is logged.

@@ -4,6 +4,7 @@
 //! read and sent a few at a time: what a reader holds is bounded however large the page,
 //! and no statement stays open while a slow client reads.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -17,7 +18,7 @@ use futures::stream::{self, StreamExt as _};
 use http::header::{ACCEPT, CONTENT_TYPE, LINK};
 use http::{HeaderMap, HeaderValue, Uri};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use store::{Filter, Position, Store, StoredEvent};
 use utoipa::ToSchema;
 
@@ -39,23 +40,38 @@ pub(crate) struct EventView<'a> {
     source: &'a str,
     /// The same JSON as was sent, without its white space
     #[schema(value_type = Object)]
-    payload: &'a RawValue,
+    payload: Cow<'a, RawValue>,
     /// When a gateway took it
     received_at: String,
 }
 
 impl<'a> EventView<'a> {
-    /// None if the stored payload is no JSON, which nothing stores.
+    /// None if the payload is no JSON, which nothing stores.
     pub(crate) fn of(event: &'a StoredEvent) -> Option<Self> {
-        Some(Self {
+        let payload = serde_json::from_str(&event.payload).ok()?;
+        Some(Self::with(event, Cow::Borrowed(payload)))
+    }
+
+    /// The same of what was not stored: a payload that is no JSON is shown as a text.
+    pub(crate) fn of_any(event: &'a StoredEvent) -> Self {
+        let text = || to_raw_value(&event.payload).expect("a text can be written");
+        Self::of(event).unwrap_or_else(|| Self::with(event, Cow::Owned(text())))
+    }
+
+    fn with(event: &'a StoredEvent, payload: Cow<'a, RawValue>) -> Self {
+        Self {
             topic: &event.topic,
             event_id: &event.event_id,
             timestamp: event.timestamp.to_string(),
             source: &event.source,
-            payload: serde_json::from_str(&event.payload).ok()?,
+            payload,
             received_at: event.received_at.to_string(),
-        })
+        }
     }
+}
+
+fn no_json() -> ApiError {
+    ApiError::defect("a stored payload is no JSON")
 }
 
 /// How many events stand in a row.
@@ -147,7 +163,7 @@ pub(crate) async fn one(
     };
     let event = gateway.store.event(&topic, &event_id).await?;
     let event = event.ok_or(missing)?;
-    let view = EventView::of(&event).ok_or(ApiError::Internal)?;
+    let view = EventView::of(&event).ok_or_else(no_json)?;
     Ok(Json(view).into_response())
 }
 
@@ -188,7 +204,7 @@ impl Rest {
             if self.form == Form::Array && !is_first {
                 chunk.push(b',');
             }
-            let view = EventView::of(event).ok_or(ApiError::Internal)?;
+            let view = EventView::of(event).ok_or_else(no_json)?;
             serde_json::to_writer(&mut chunk, &view).expect("a vector takes all");
             if self.form == Form::Lines {
                 chunk.push(b'\n');

@@ -215,10 +215,9 @@ impl Intake {
         submit(&self.records, record)?;
         match answer.await.unwrap_or(Err(ApiError::OutcomeUnknown))? {
             Recorded::Now(outcomes) => Ok(outcomes),
-            Recorded::Again => {
-                tracing::error!("a batch that was just made had been recorded");
-                Err(ApiError::Internal)
-            }
+            Recorded::Again => Err(ApiError::defect(
+                "a batch that was just made had been recorded",
+            )),
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct ConflictView<'a> {
     id: i64,
     /// When it was recorded
     recorded_at: String,
-    /// The event that was not stored
+    /// The event that was not stored; where its payload is no JSON, it is a text
     event: EventView<'a>,
 }
 
@@ -96,8 +96,7 @@ pub(crate) async fn conflicts(
         .store
         .conflicts(topic.as_ref(), before, limit)
         .await?;
-    let page: Option<Vec<_>> = conflicts.iter().map(conflict_view).collect();
-    let page = page.ok_or(ApiError::Internal)?;
+    let page: Vec<_> = conflicts.iter().map(conflict_view).collect();
     let last = conflicts.last().filter(|_| more);
     let last = last.map(|conflict| conflict.id);
     Ok(with_next(Json(page).into_response(), &uri, &query, last))
@@ -219,13 +218,12 @@ fn with_next(mut response: Response, uri: &Uri, query: &Query<'_>, last: Option<
     response
 }
 
-/// None if the stored payload is no JSON, which nothing stores.
-fn conflict_view(conflict: &Conflict) -> Option<ConflictView<'_>> {
-    Some(ConflictView {
+fn conflict_view(conflict: &Conflict) -> ConflictView<'_> {
+    ConflictView {
         id: conflict.id,
         recorded_at: conflict.recorded_at.to_string(),
-        event: EventView::of(&conflict.event)?,
-    })
+        event: EventView::of_any(&conflict.event),
+    }
 }
 
 fn letter_view(letter: &DeadLetter) -> DeadLetterView<'_> {

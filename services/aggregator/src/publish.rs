@@ -213,10 +213,9 @@ async fn store(
     };
     let mut events = Vec::with_capacity(outcomes.len());
     for part in &accepted.parts {
-        events.extend(part.events.decode().map_err(|error| {
-            tracing::error!(%error, "what was just encoded can't be decoded");
-            ApiError::Internal
-        })?);
+        let decoded = part.events.decode();
+        let defect = |_| ApiError::defect("what was just encoded can't be decoded");
+        events.extend(decoded.map_err(defect)?);
     }
     let count = |wanted: &[Outcome]| outcomes.iter().filter(|o| wanted.contains(o)).count();
     let answer = StoredAnswer {
