@@ -1,7 +1,8 @@
 //! What can be asked.
 
 use serde_json::{Value, json};
-use tests::{Sekali, servers};
+use sqlx::{Connection as _, PgConnection};
+use tests::{Sekali, servers, until};
 
 use crate::contract::{JSON, is_problem};
 use crate::path::event;
@@ -174,6 +175,34 @@ async fn a_conflict_whose_payload_is_no_json_is_listed_with_the_others() {
     let conflicts = sekali.get("/conflicts").await.ok();
     assert_eq!(conflicts[0]["event"]["payload"], json!({"other": 1}));
     assert_eq!(conflicts[1]["event"]["payload"], json!("{garbled"));
+}
+
+#[tokio::test]
+async fn a_question_that_no_index_answers_in_time_is_to_be_narrower() {
+    let sekali = Sekali::direct().await;
+    sekali.publish(&event("t", "1")).await.ok();
+    let mut outsider = PgConnection::connect(sekali.database()).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut outsider)
+        .await
+        .unwrap();
+    for (path, status, problem) in [
+        ("/events?source=x", 422, "urn:sekali:too-slow"),
+        ("/events?topic=t", 503, "urn:sekali:unavailable"),
+    ] {
+        // As the server itself does after ten seconds.
+        let ended = until("a question is ended", async || {
+            let end = "SELECT pg_cancel_backend(pid) FROM pg_locks
+                       JOIN pg_database d ON d.oid = database
+                       WHERE NOT granted AND d.datname = current_database()";
+            let ended = sqlx::query(end).fetch_all(&mut outsider).await;
+            !ended.unwrap().is_empty()
+        });
+        let (answer, ()) = tokio::join!(sekali.get(path), ended);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        is_problem(&answer, path);
+        assert_eq!(answer.json()["type"], problem);
+    }
 }
 
 #[tokio::test]

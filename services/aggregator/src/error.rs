@@ -24,6 +24,8 @@ pub(crate) enum ApiError {
     Malformed(String),
     /// A query parameter or a part of the path can't be meant.
     Parameter(&'static str, String),
+    /// Nothing that the store has by an index answers the question.
+    TooBroad,
     /// The body is larger than this many bytes.
     TooLarge(u32),
     UnknownType,
@@ -99,7 +101,7 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 impl ApiError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(..) | Self::Malformed(_) | Self::Parameter(..) => {
+            Self::Refused(..) | Self::Malformed(_) | Self::Parameter(..) | Self::TooBroad => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -129,6 +131,7 @@ impl ApiError {
             Self::Refused(..) => ("invalid-events", "Some items are no events"),
             Self::Malformed(_) => ("malformed-body", "The body can't be read"),
             Self::Parameter(..) => ("invalid-parameter", "A parameter can't be meant"),
+            Self::TooBroad => ("too-slow", "The question takes too long"),
             Self::TooLarge(_) => ("body-too-large", "The body is too large"),
             Self::UnknownType => ("unknown-content-type", "The content type is not known"),
             Self::UnknownEncoding => (
@@ -165,6 +168,9 @@ impl ApiError {
             .into(),
             Self::Malformed(detail) | Self::Conflict(detail) => detail.clone().into(),
             Self::Parameter(name, detail) => format!("{name}: {detail}").into(),
+            Self::TooBroad => "the store looks for a source for 10 s and no longer; give a topic \
+                               or a time with it, or a shorter time"
+                .into(),
             Self::TooLarge(limit) => {
                 format!("send at most {limit} bytes, decoded, in one request").into()
             }

@@ -98,7 +98,7 @@ enum Form {
     responses(
         (status = 200, description = "A page", content((Vec<EventView> = "application/json"), (String = "application/x-ndjson")),
             headers(("Link" = String, description = "The address of the next page, rel=\"next\""))),
-        (status = 422, description = "A parameter can't be meant", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter can't be meant, or no index finds a source soon enough", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -115,10 +115,15 @@ pub(crate) async fn list(
         to: query.time("to")?,
     };
     let after = query.cursor(cursor::read)?;
-    let (positions, more) = gateway
-        .store
-        .positions(&filter, after, query.limit()?)
-        .await?;
+    let positions = gateway.store.positions(&filter, after, query.limit()?);
+    let (positions, more) = positions.await.map_err(|error| {
+        // The same question would take as long again.
+        if filter.source.is_some() && error.is_too_slow() {
+            ApiError::TooBroad
+        } else {
+            error.into()
+        }
+    })?;
     let next = positions
         .last()
         .filter(|_| more)

@@ -26,3 +26,18 @@ impl From<sqlx::Error> for StoreError {
         Self::Unavailable(error)
     }
 }
+
+impl StoreError {
+    /// Whether what was asked takes longer than a statement may.
+    pub fn is_too_slow(&self) -> bool {
+        /// PostgreSQL's `query_canceled`, and SQLite's SQLITE_INTERRUPT.
+        const INTERRUPTED: [&str; 2] = ["57014", "9"];
+        let Self::Unavailable(error) = self else {
+            return false;
+        };
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| INTERRUPTED.contains(&&*code))
+    }
+}

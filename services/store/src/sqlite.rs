@@ -16,9 +16,9 @@ mod writer;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions as _, SqlitePool};
 
 use crate::commit::Commits;
@@ -32,6 +32,16 @@ const READERS: u32 = 4;
 
 /// Pages that a reader keeps, in KiB (negative for SQLite, which takes pages otherwise).
 const READER_CACHE: &str = "-4096";
+
+/// How long whoever asks waits for a reader, as for a connection to PostgreSQL.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a reader may be used, which is for one question: the time that PostgreSQL has for a
+/// statement. Without it, a few questions that no index serves stop all others.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Steps of SQLite's machine after which it looks at the time: a millisecond or less.
+const LOOK: i32 = 10_000;
 
 /// Rows that a reader reads ahead of whoever takes them: payloads may be of 1 MiB, and what is
 /// read ahead when an answer is full is thrown away.
@@ -62,9 +72,7 @@ impl Sqlite {
             .pragma("cache_size", READER_CACHE);
         Ok(Self {
             writer: Arc::new(Writer::new(file)),
-            readers: SqlitePoolOptions::new()
-                .max_connections(READERS)
-                .connect_lazy_with(readers),
+            readers: pool(readers, READ_TIMEOUT),
             topics: Arc::new(TopicCache::new(args.max_topics)),
             keep_identities: args.keep_identities(),
             commits: metrics.commits("sqlite"),
@@ -93,6 +101,26 @@ impl Sqlite {
     }
 }
 
+/// Readers that may each be used for so long at a time.
+fn pool(readers: SqliteConnectOptions, patience: Duration) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| Box::pin(limit(connection, patience)))
+        .before_acquire(move |connection, _| {
+            Box::pin(async move { limit(connection, patience).await.map(|()| true) })
+        })
+        .connect_lazy_with(readers)
+}
+
+/// From now on it may be used for so long.
+async fn limit(connection: &mut SqliteConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    let until = Instant::now() + patience;
+    let mut handle = connection.lock_handle().await?;
+    handle.set_progress_handler(LOOK, move || Instant::now() < until);
+    Ok(())
+}
+
 /// Locks a file beside the database. Not the database itself: SQLite locks that in its own
 /// way, and closing any handle on it would drop those locks
 /// (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
@@ -119,10 +147,26 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::sqlite::SqliteConnection;
     use sqlx::{AssertSqlSafe, Connection as _};
 
-    use super::query;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_without_an_end_is_ended_and_the_reader_answers_the_next() {
+        let file = SqliteConnectOptions::new().filename(":memory:");
+        let pool = pool(file, Duration::from_millis(300));
+        // The second time on a connection that was used before.
+        for _ in 0..2 {
+            let mut reader = pool.acquire().await.unwrap();
+            let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+                           SELECT count(*) FROM n";
+            let error = sqlx::query(endless).execute(&mut *reader).await;
+            assert!(StoreError::from(error.unwrap_err()).is_too_slow());
+            reader.return_to_pool().await;
+        }
+        assert_eq!(pool.num_idle(), 1);
+        sqlx::query("SELECT 1").execute(&pool).await.unwrap();
+    }
 
     #[tokio::test]
     async fn events_are_read_in_the_order_of_their_positions_without_sorting_them() {
