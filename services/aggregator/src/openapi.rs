@@ -117,4 +117,16 @@ mod tests {
         }
         assert_eq!(operations, 11);
     }
+
+    #[test]
+    fn every_schema_that_is_named_is_there() {
+        let text = document();
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut named = text.split("\"$ref\": \"#").skip(1);
+        assert!(named.clone().count() > 10);
+        assert!(named.all(|rest| {
+            let (place, _) = rest.split_once('"').unwrap();
+            document.pointer(place).is_some()
+        }));
+    }
 }

@@ -23,6 +23,14 @@ use crate::query::Query;
 /// From this size on a body is parsed off the threads that serve other requests.
 const LARGE_BODY: usize = 256 * 1024;
 
+/// What was taken, and how.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Acknowledgement<'a> {
+    Queued(Queued),
+    Stored(StoredAnswer<'a>),
+}
+
 /// An acknowledgement with `ack=queued`.
 #[derive(Debug, Serialize, ToSchema)]
 struct Queued {
@@ -113,7 +121,7 @@ struct Accepted {
 #[utoipa::path(
     post, path = "/publish", tag = "events",
     params(
-        ("ack" = Option<String>, Query, description = "When to answer: `queued` (the default), or `stored`, which says what became of each event"),
+        ("ack" = inline(Option<Ack>), Query, description = "When to answer: `queued` (the default), or `stored`, which says what became of each event"),
         ("partial" = Option<bool>, Query, description = "Take the valid events and report the others"),
     ),
     request_body(
@@ -121,7 +129,7 @@ struct Accepted {
         description = "One event, an array, {\"events\": [...]}, or one event a line",
     ),
     responses(
-        (status = 200, description = "Taken; with ack=stored, a StoredAnswer", body = Queued),
+        (status = 200, description = "Taken; with ack=stored, a StoredAnswer", body = Acknowledgement),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "An unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
@@ -191,12 +199,12 @@ async fn queue(
     if !accepted.parts.is_empty() {
         gateway.intake.queue(accepted.parts, reserved).await?;
     }
-    let answer = Queued {
+    let answer = Acknowledgement::Queued(Queued {
         status: "queued",
         count: accepted.count,
         accepted: accepted.count - accepted.refused,
         partial: partial(wish, accepted.refused, accepted.refusals),
-    };
+    });
     Ok(Json(answer).into_response())
 }
 
@@ -218,7 +226,7 @@ async fn store(
         events.extend(decoded.map_err(defect)?);
     }
     let count = |wanted: &[Outcome]| outcomes.iter().filter(|o| wanted.contains(o)).count();
-    let answer = StoredAnswer {
+    let answer = Acknowledgement::Stored(StoredAnswer {
         status: "stored",
         count: outcomes.len(),
         stored: count(&[Outcome::Stored]),
@@ -226,7 +234,7 @@ async fn store(
         conflicts: count(&[Outcome::Conflict]),
         results: events.iter().zip(&outcomes).map(result).collect(),
         partial: partial(wish, accepted.refused, accepted.refusals),
-    };
+    });
     Ok(Json(answer).into_response())
 }
 
@@ -308,6 +316,15 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
         | "application/x-jsonlines" => Ok(Form::Ndjson),
         _ => Err(ApiError::UnknownType),
     }
+}
+
+/// When to answer.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only describes what `Wish` reads")]
+enum Ack {
+    Queued,
+    Stored,
 }
 
 /// An event, as it is sent.
