@@ -188,7 +188,11 @@ impl Reader {
             return Err(ApiError::TooLarge(self.max_bytes));
         }
         if length > reserved.bytes {
-            reserved.grow((length - reserved.bytes).next_multiple_of(STEP))?;
+            // No more than one body may take, or one of a limit that is no multiple would want
+            // more than a budget of the same size has.
+            let most = self.max_bytes as usize - reserved.bytes;
+            let more = (length - reserved.bytes).next_multiple_of(STEP);
+            reserved.grow(more.min(most))?;
         }
         Ok(())
     }
@@ -250,5 +254,31 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
         }
         Ok(name) if name.eq_ignore_ascii_case("zstd") => Ok(Encoding::Zstd),
         _ => Err(ApiError::UnknownEncoding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_within_the_limit_fits_a_budget_of_the_same_size_with_and_without_a_length() {
+        let reader = Reader::new(&Limits {
+            max_body_bytes: 1_000_000,
+            body_budget_bytes: 1_000_000,
+            body_timeout_ms: 15_000,
+            metrics_topics: 0,
+        });
+        for bytes in [1, 990_000, 1_000_000] {
+            let body = || Body::from(vec![b' '; bytes]);
+            let chunked = reader.read(&HeaderMap::new(), body()).await;
+            assert_eq!(chunked.map(|read| read.bytes.len()), Ok(bytes));
+            let length = HeaderMap::from_iter([(CONTENT_LENGTH, bytes.into())]);
+            let whole = reader.read(&length, body()).await;
+            assert_eq!(whole.map(|read| read.bytes.len()), Ok(bytes));
+        }
+        let large = Body::from(vec![b' '; 1_000_001]);
+        let refused = reader.read(&HeaderMap::new(), large).await;
+        assert_eq!(refused.err(), Some(ApiError::TooLarge(1_000_000)));
     }
 }
