@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use broker::{Broker, Told};
+use broker::{Broker, MAX_TOLD_BYTES, Told};
 use bytes::Bytes;
 use event::{Batch, Topic};
 use futures::stream;
@@ -28,8 +28,8 @@ use crate::events::EventView;
 use crate::gateway::Gateway;
 use crate::query::Query;
 
-/// Messages that a reader may be behind. Each holds the events of one transaction, at most
-/// [`broker::MAX_TOLD_BYTES`].
+/// Messages that a reader may be behind, each of at most [`MAX_TOLD_BYTES`]: of transactions of
+/// this process, or with a queue of batches.
 const BEHIND: usize = 64;
 
 /// How often a quiet stream sends a comment, so that nothing between takes it for dead.
@@ -59,8 +59,8 @@ impl Tail {
         match &self.broker {
             Some(broker) => upkeep::tell(broker, batches, recorded).await,
             None if self.channel.is_heard() => {
-                for told in upkeep::told(batches, recorded) {
-                    self.channel.send(told);
+                for message in messages(upkeep::told(batches, recorded)) {
+                    self.channel.send(message);
                 }
             }
             None => {}
@@ -95,7 +95,7 @@ impl Tail {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
-                told = listener.next() => self.channel.send(told?),
+                told = listener.next() => self.channel.send(vec![told?]),
                 _ = look.tick() => if !self.channel.is_heard() {
                     return Ok(());
                 },
@@ -108,13 +108,15 @@ impl Tail {
 /// knows what they held.
 #[derive(Clone)]
 struct Message {
-    told: Told,
+    told: Vec<Told>,
     before: u64,
 }
 
 impl Message {
     fn after(&self) -> u64 {
-        self.before + u64::from(self.told.events.count()) + u64::from(self.told.missed)
+        let told = self.told.iter();
+        let told = told.map(|told| u64::from(told.events.count()) + u64::from(told.missed));
+        self.before + told.sum::<u64>()
     }
 }
 
@@ -140,7 +142,7 @@ impl Channel {
         self.messages.receiver_count() > 0
     }
 
-    fn send(&self, told: Told) {
+    fn send(&self, told: Vec<Told>) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let message = Message {
             told,
@@ -239,14 +241,14 @@ impl Reader {
     }
 
     fn write(&mut self, message: &Message) -> Vec<u8> {
-        let told = &message.told;
         let mut text = Vec::new();
-        let missed = message.before - self.heard + u64::from(told.missed);
+        let left_out = message.told.iter().map(|told| u64::from(told.missed));
+        let missed = message.before - self.heard + left_out.sum::<u64>();
         self.heard = message.after();
         if missed > 0 {
             text = format!("event: missed\ndata: {{\"missed\":{missed}}}\n\n").into_bytes();
         }
-        for event in decode(told) {
+        for event in message.told.iter().flat_map(decode) {
             if self
                 .topic
                 .as_ref()
@@ -262,6 +264,27 @@ impl Reader {
         }
         text
     }
+}
+
+/// What is told of a transaction, which is of each of its batches (a request each), in few
+/// messages.
+fn messages(told: Vec<Told>) -> Vec<Vec<Told>> {
+    let mut messages = Vec::<Vec<Told>>::new();
+    let mut bytes = 0;
+    for told in told {
+        let more = told.events.as_bytes().len();
+        match messages.last_mut() {
+            Some(last) if bytes + more <= MAX_TOLD_BYTES => {
+                last.push(told);
+                bytes += more;
+            }
+            _ => {
+                messages.push(vec![told]);
+                bytes = more;
+            }
+        }
+    }
+    messages
 }
 
 fn decode(told: &Told) -> Vec<StoredEvent> {
@@ -282,7 +305,9 @@ fn decode(told: &Told) -> Vec<StoredEvent> {
 
 #[cfg(test)]
 mod tests {
-    use event::{EncodedEvents, Event, EventId, Payload, Source, Timestamp};
+    use event::{BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp};
+    use store::Outcome;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -306,12 +331,12 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_told_how_many_events_it_missed() {
         let tail = Tail::new(None);
-        tail.channel.send(told());
+        tail.channel.send(vec![told()]);
         let mut reader = Reader::new(&tail, None, CancellationToken::new());
         let mut next = async || String::from_utf8(reader.next().await.unwrap().into()).unwrap();
         assert_eq!(next().await, ": following\n\n");
         for _ in 0..BEHIND + 10 {
-            tail.channel.send(told());
+            tail.channel.send(vec![told()]);
         }
         let text = next().await;
         assert!(
@@ -325,5 +350,39 @@ mod tests {
                 .await
                 .starts_with("event: missed\ndata: {\"missed\":2}")
         );
+    }
+
+    #[tokio::test]
+    async fn many_requests_of_one_transaction_are_no_more_than_a_reader_can_be_behind() {
+        let tail = Tail::new(None);
+        let mut reader = Reader::new(&tail, None, CancellationToken::new());
+        let batch = Batch {
+            id: BatchId(Uuid::nil()),
+            received_at: Timestamp::MAX,
+            events: told().events,
+        };
+        let batches = vec![batch; BEHIND * 2];
+        let recorded = Recorded::Now(vec![Outcome::Stored; 3]);
+        let recorded = vec![recorded; batches.len()];
+        tail.publish(&batches, &recorded).await;
+        reader.next().await.unwrap();
+        let text = String::from_utf8(reader.next().await.unwrap().into()).unwrap();
+        assert_eq!(text.matches("event: stored").count(), BEHIND * 2 * 3);
+        assert!(!text.contains("missed"), "{text}");
+    }
+
+    #[test]
+    fn a_message_holds_no_more_bytes_than_it_may() {
+        let of = |bytes: usize| Told {
+            events: EncodedEvents::from_parts(vec![0; bytes].into(), 1),
+            ..told()
+        };
+        let half = MAX_TOLD_BYTES / 2;
+        let told = [half, half, 1, MAX_TOLD_BYTES, MAX_TOLD_BYTES * 2, 1, 1];
+        let lengths: Vec<_> = messages(told.into_iter().map(of).collect())
+            .iter()
+            .map(Vec::len)
+            .collect();
+        assert_eq!(lengths, [2, 1, 1, 1, 2]);
     }
 }
