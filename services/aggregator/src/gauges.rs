@@ -2,7 +2,7 @@
 //!
 //! They are read now and then, not at a scrape: an answer to one must not wait for a server,
 //! nor should ten scrapers ask it ten times. While a server can't be asked its gauges are
-//! NaN, which no alarm takes for a zero.
+//! NaN, which no alarm takes for a zero; those of topics are not there.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
