@@ -87,9 +87,9 @@ impl Fields {
         let count = self.number("n").unwrap_or(1);
         let batch_id = self
             .take("id")
-            .and_then(|id| Uuid::from_slice(&id).ok())
+            .and_then(|id| Uuid::from_slice(&id).ok().map(BatchId))
             // The same for every delivery, so that it is buried once.
-            .unwrap_or_else(|| derived(&id));
+            .unwrap_or_else(|| BatchId::derived(id.as_bytes()));
         let received_at = self
             .number("t")
             .and_then(Timestamp::from_micros)
@@ -107,7 +107,7 @@ impl Fields {
                 events: u64::from(count),
             },
             batch: Batch {
-                id: BatchId(batch_id),
+                id: batch_id,
                 received_at,
                 events: EncodedEvents::from_parts(events.into(), count),
             },
@@ -140,12 +140,6 @@ fn text(value: Value) -> Option<String> {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
         _ => None,
     }
-}
-
-fn derived(entry: &str) -> Uuid {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&blake3::hash(entry.as_bytes()).as_bytes()[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// The time in an entry's id, by Redis's clock.
@@ -230,6 +224,9 @@ mod tests {
         ] {
             let (one, again) = (delivery(entry(fields)), delivery(entry(fields)));
             assert_eq!(one.batch.id, again.batch.id);
+            // Not even to the release before or after is it another.
+            let id = one.batch.id.0.as_u128();
+            assert_eq!(id, 0xe6ef_8f4d_ee8d_8fee_9522_e2c0_6fa2_e7db);
             assert_eq!(one.entry.events, 1);
             assert_eq!(one.batch.received_at.as_micros(), 1_700_000_000_000_000);
             assert!(one.batch.events.decode().is_err());

@@ -13,6 +13,7 @@
 use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
+use crate::event::hashed;
 use crate::{Event, EventId, Payload, Source, Timestamp, Topic};
 
 /// The version of the layout that this release writes, and the only one it reads.
@@ -25,6 +26,13 @@ const HEADER: usize = 8 + 2 + 2 + 2 + 4;
 /// what comes again has the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchId(pub Uuid);
+
+impl BatchId {
+    /// The identity of what has none, from bytes that are the same whenever it comes.
+    pub fn derived(from: &[u8]) -> Self {
+        Self(hashed(from))
+    }
+}
 
 /// Events on their way to a store, with what is common to them.
 #[derive(Debug, Clone)]

@@ -43,7 +43,8 @@ pub struct Key(Uuid);
 impl Key {
     /// The key of an id.
     pub fn of(event_id: &EventId<'_>) -> Self {
-        canonical_uuid(event_id.as_str()).map_or_else(|| Self(hashed(event_id.as_str())), Self)
+        let text = event_id.as_str();
+        Self(canonical_uuid(text).unwrap_or_else(|| hashed(text.as_bytes())))
     }
 
     /// As the UUID that the stores keep.
@@ -71,8 +72,9 @@ fn canonical_uuid(text: &str) -> Option<Uuid> {
     versioned.then_some(uuid)
 }
 
-fn hashed(text: &str) -> Uuid {
-    uuid::Builder::from_custom_bytes(first_128_bits(blake3::hash(text.as_bytes()))).into_uuid()
+/// The first 128 bits of a BLAKE3 hash, marked as a UUID of version 8.
+pub(crate) fn hashed(bytes: &[u8]) -> Uuid {
+    uuid::Builder::from_custom_bytes(first_128_bits(blake3::hash(bytes))).into_uuid()
 }
 
 fn first_128_bits(hash: blake3::Hash) -> [u8; 16] {
