@@ -49,9 +49,21 @@ pub(super) fn json(text: &str) -> Result<Parsed<'_>, BodyError> {
 
 /// One line of NDJSON; lines are counted from 1.
 pub(super) fn line(text: &str, number: usize) -> Result<Event<'_>, Vec<Fault>> {
-    let item: &RawValue = serde_json::from_str(text)
-        .map_err(|error| vec![(None, format!("line {number} is not JSON: {error}"))])?;
+    let item: &RawValue = serde_json::from_str(text).map_err(|error| {
+        let (column, why) = (error.column(), why(&error));
+        let message = format!("line {number} is not JSON at column {column}: {why}");
+        vec![(None, message)]
+    })?;
     event(item)
+}
+
+/// What is wrong, without the line and column, which count from where the reading began.
+fn why(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match message.rsplit_once(" at line ") {
+        Some((why, _)) => why.to_owned(),
+        None => message,
+    }
 }
 
 fn array(value: &RawValue) -> Result<Vec<&RawValue>, BodyError> {
@@ -97,7 +109,7 @@ fn event(item: &RawValue) -> Result<Event<'_>, Vec<Fault>> {
         )]);
     }
     let members: Members<'_> = serde_json::from_str(item.get())
-        .map_err(|error| vec![(None, format!("the event can't be read: {error}"))])?;
+        .map_err(|error| vec![(None, format!("the event can't be read: {}", why(&error)))])?;
     let mut faults = Vec::new();
     let topic = take(
         &mut faults,

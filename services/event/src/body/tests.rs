@@ -101,6 +101,14 @@ fn each_fault_names_its_item_and_field() {
 }
 
 #[test]
+fn a_fault_is_placed_in_the_body_or_not_at_all() {
+    let event = EVENT.replacen('{', r#"{"\ud800":1,"#, 1);
+    let found = refusals(&format!("[{EVENT},\n{event}]"), Form::Json);
+    let why = "the event can't be read: unexpected end of hex escape";
+    assert_eq!(found, [(1, None, why.to_owned())]);
+}
+
+#[test]
 fn an_array_is_no_event_in_any_form() {
     let values = r#"["t","a","2026-01-31T12:00:00Z","s",{"n":1}]"#;
     for (body, form) in [
@@ -120,7 +128,8 @@ fn a_broken_line_is_refused_alone() {
     let parsed = parse(body.as_bytes(), Form::Ndjson).unwrap();
     assert_eq!((parsed.events.len(), parsed.refused), (2, 1));
     assert_eq!(parsed.refusals[0].index, 1);
-    assert!(parsed.refusals[0].message.starts_with("line 2 is not JSON"));
+    let why = "line 2 is not JSON at column 9: EOF while parsing a value";
+    assert_eq!(parsed.refusals[0].message, why);
 }
 
 #[test]
