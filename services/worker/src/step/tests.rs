@@ -1,9 +1,9 @@
 //! Against a real Redis and an SQLite file, which stands for any store here.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use ::tests::servers::Redis;
+use ::tests::{PATIENCE, until};
 use broker::{BrokerUrl, Outgoing};
 use clap::Parser as _;
 use event::{BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp, Topic};
@@ -14,12 +14,11 @@ use uuid::Uuid;
 use super::*;
 use crate::Args;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const NEVER: Duration = Duration::from_hours(1);
 
 /// A queue and a store, without a schema yet.
 struct World {
-    redis: Child,
+    _redis: Redis,
     broker: Broker,
     store: Store,
     _directory: tempfile::TempDir,
@@ -28,18 +27,9 @@ struct World {
 impl World {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let redis = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--dir", directory.path().to_str().unwrap()])
-            .args(["--appendonly", "yes", "--save", ""])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
+        let redis = Redis::start().await;
         let database = format!("sqlite://{}", directory.path().join("db").display());
-        let queue = format!("redis://127.0.0.1:{port}");
+        let queue = redis.url();
         let words = [
             "worker",
             "--database-url",
@@ -50,17 +40,12 @@ impl World {
         let args = Args::parse_from(words);
         let database: DatabaseUrl = database.parse().unwrap();
         let queue: BrokerUrl = queue.parse().unwrap();
-        let world = Self {
-            redis,
+        Self {
+            _redis: redis,
             broker: Broker::new(&queue, &args.broker),
             store: Store::new(&database, &args.store).unwrap(),
             _directory: directory,
-        };
-        eventually("the queue answers", async || {
-            world.broker.check().await.is_ok()
-        })
-        .await;
-        world
+        }
     }
 
     async fn with_schema() -> Self {
@@ -85,7 +70,7 @@ impl World {
     /// Steps until nothing is queued.
     async fn work_off(&self) {
         let (mut step, _) = self.step(&CancellationToken::new());
-        eventually("the queue is empty", async || {
+        until("the queue is empty", async || {
             step.step().await;
             self.is_empty().await
         })
@@ -110,21 +95,6 @@ impl World {
 
     async fn counts(&self) -> Counts {
         self.store.books(now()).await.unwrap().counts
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = self.redis.kill();
-        let _ = self.redis.wait();
-    }
-}
-
-async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "{what} does not come true");
-        tokio::task::yield_now().await;
     }
 }
 
@@ -207,10 +177,10 @@ async fn while_the_store_takes_nothing_all_is_kept_and_then_recorded() {
     let (step, metrics) = world.step(&shutdown);
     let retries = metrics.retries("store");
     let outage = async {
-        eventually("it tries again", async || retries.get() > 1).await;
+        until("it tries again", async || retries.get() > 1).await;
         assert_eq!(world.broker.depth().await.unwrap().entries, 1);
         world.store.migrate().await.unwrap();
-        eventually("the queue is empty", async || world.is_empty().await).await;
+        until("the queue is empty", async || world.is_empty().await).await;
         shutdown.cancel();
     };
     let (ended, ()) = tokio::join!(step.run(migrated), outage);
@@ -228,7 +198,7 @@ async fn a_shutdown_while_the_store_takes_nothing_is_prompt_and_keeps_all() {
     let (step, metrics) = world.step(&shutdown);
     let retries = metrics.retries("store");
     let ending = async {
-        eventually("it tries again", async || retries.get() > 1).await;
+        until("it tries again", async || retries.get() > 1).await;
         shutdown.cancel();
         Instant::now()
     };
