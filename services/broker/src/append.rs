@@ -3,7 +3,7 @@
 use event::{Batch, Partition};
 use redis::{Cmd, RedisError};
 
-use crate::link::Failure;
+use crate::link::{Failure, says};
 use crate::{AppendError, Broker, entry};
 
 /// A batch on its way to the workers.
@@ -48,19 +48,10 @@ impl Broker {
 fn of(failure: Failure) -> AppendError {
     match failure {
         Failure::Connect(error) => AppendError::Unavailable(error),
-        Failure::Refused(error) if is_full(&error) => AppendError::Full,
+        Failure::Refused(error) if says(&error, "OOM") => AppendError::Full,
         Failure::Refused(error) if nothing_was_done(&error) => AppendError::Unavailable(error),
         Failure::Refused(error) | Failure::Silence(error) => AppendError::OutcomeUnknown(error),
     }
-}
-
-/// The transaction is discarded as a whole; why, each of its commands says, or, if they
-/// were taken and the memory filled meanwhile, the words of the EXEC's own refusal.
-fn is_full(error: &RedisError) -> bool {
-    let errors = error.clone().into_server_errors();
-    let refused =
-        error.code() == Some("EXECABORT") && error.detail().is_some_and(|why| why.contains("OOM"));
-    refused || errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "OOM"))
 }
 
 /// Refusals that come before a transaction runs. Any other may be of one command in it.

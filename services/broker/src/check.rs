@@ -11,9 +11,15 @@ impl Broker {
         let mut command = redis::cmd("INFO");
         command.arg("persistence").arg("memory").arg("replication");
         let info: String = self.link.query(&command).await.map_err(RedisError::from)?;
-        judge(&info).map_err(BrokerError::NotDurable)
+        if field(&info, "role") != PRIMARY {
+            // As in [`link`](crate::link): the address may lead elsewhere by now.
+            self.link.let_go().await;
+        }
+        judge(&info).map_err(BrokerError::Unfit)
     }
 }
+
+const PRIMARY: &str = "master";
 
 /// The value of a field in the answer to INFO; nothing if there is none.
 pub(crate) fn field<'i>(info: &'i str, name: &str) -> &'i str {
@@ -27,7 +33,7 @@ fn judge(info: &str) -> Result<(), String> {
         return Err("Redis is loading its data".into());
     }
     match field("role") {
-        "master" => {}
+        PRIMARY => {}
         role => return Err(format!("it is a {role}, which takes no writes")),
     }
     if field("aof_enabled") != "1" {

@@ -8,9 +8,9 @@ pub enum BrokerError {
     /// It can't be reached, or refuses.
     #[error("the queue is unavailable: {0}")]
     Unavailable(#[from] RedisError),
-    /// It can be reached, but would lose what it acknowledges.
-    #[error("the queue is not durable: {0}")]
-    NotDurable(String),
+    /// It can be reached, but takes no writes, or would lose them.
+    #[error("the queue can't be relied on: {0}")]
+    Unfit(String),
 }
 
 /// Why an append did not surely happen.

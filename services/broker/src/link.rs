@@ -177,6 +177,11 @@ impl Link {
                 .map_err(|error| Failure::Silence(RedisError::from(error))),
             Err(error) if error.code().is_some() => {
                 self.metrics.failed(metrics::REFUSED);
+                // A primary that became a replica keeps its connections; the address may lead
+                // elsewhere by now.
+                if says(&error, "READONLY") {
+                    self.give_up(number).await;
+                }
                 Err(Failure::Refused(error))
             }
             Err(error) => {
@@ -193,4 +198,19 @@ impl Link {
             current.connection = None;
         }
     }
+
+    /// Has the next caller connect, whatever becomes of what is under way.
+    pub(crate) async fn let_go(&self) {
+        self.current.lock().await.connection = None;
+    }
+}
+
+/// Whether Redis refused with this code. A transaction is discarded as a whole; why, each of
+/// its commands says, or, if they were taken and things changed meanwhile, the words of the
+/// EXEC's own refusal.
+pub(crate) fn says(error: &RedisError, code: &str) -> bool {
+    let errors = error.clone().into_server_errors();
+    let discarded =
+        error.code() == Some("EXECABORT") && error.detail().is_some_and(|why| why.contains(code));
+    discarded || errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == code))
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use ::redis::Value;
-use ::tests::until;
+use ::tests::{Proxy, until};
 use event::{
     Batch, BatchId, EncodedEvents, Event, EventId, Partition, Payload, Source, Timestamp, Topic,
 };
@@ -306,6 +306,40 @@ async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
     })
     .await;
     assert_eq!(acknowledge(&consumer, &found).await, 2);
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_let_go_by_all_who_would_write_to_it() {
+    let (old, new) = (Redis::start().await, Redis::start().await);
+    let follows = Proxy::to(old.address()).await;
+    let broker = || at(&format!("redis://{}", follows.address()));
+    let (gateway, ready, acknowledging, reading) = (broker(), broker(), broker(), broker());
+    append(&gateway, 1..2, 1).await;
+    ready.check().await.unwrap();
+    let mut consumer = acknowledging.consumer("one", NEVER);
+    let delivered = consumer.next(100, WAIT).await.unwrap();
+    let entries = [delivered[0].entry.clone()];
+    acknowledging.depth().await.unwrap();
+    let mut reader = reading.consumer("two", NEVER);
+    assert!(reader.next(100, WAIT).await.unwrap().is_empty());
+
+    // Nobody is there, so that it has nothing to load.
+    old.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    follows.lead_to(new.address());
+    let refused = gateway.append(&[outgoing(2, 1)]).await;
+    assert!(
+        matches!(refused, Err(AppendError::Unavailable(_))),
+        "{refused:?}"
+    );
+    append(&gateway, 2..3, 1).await;
+    let error = ready.check().await.unwrap_err().to_string();
+    assert!(error.contains("it is a slave"), "{error}");
+    ready.check().await.unwrap();
+    assert!(consumer.acknowledge(&entries).await.is_err());
+    assert_eq!(consumer.acknowledge(&entries).await.unwrap(), 0);
+    assert!(reader.next(100, WAIT).await.is_err());
+    assert_eq!(ids(&reader.next(100, WAIT).await.unwrap()), [2]);
+    assert_eq!(new.broker().depth().await.unwrap().events_in, 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A real Redis, which tests fill, kill and start again.
 
+use std::net::SocketAddr;
+
 use ::redis::Value;
 use ::tests::{servers, until};
 
@@ -23,6 +25,10 @@ impl Redis {
 
     pub(super) fn url(&self) -> String {
         self.0.url()
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.address()
     }
 
     pub(super) fn broker(&self) -> Broker {
