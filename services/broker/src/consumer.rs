@@ -2,13 +2,17 @@
 //!
 //! Redis remembers for each consumer what it was given and has not acknowledged. So what a
 //! read that failed was given, and what a process of the same name was given before it
-//! died, is read again first; and what another worker has kept for too long is claimed,
-//! though only by one whose own last commit succeeded: in an outage of the store workers
-//! would else pass entries around until it ends.
+//! died, is read again first, and so is what could not be acknowledged; what another worker
+//! has kept for too long is claimed. So is what was delivered too late to a read that nobody
+//! waits for any more, which has to be claimed by its own name too.
+//!
+//! In an outage of the store nobody claims for long: a worker that can't record takes no more
+//! than one delivery ahead.
 
 mod pace;
 pub(crate) mod scripts;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use event::{Batch, Partition};
@@ -70,8 +74,9 @@ pub struct Consumer {
     /// There may be entries that were given to this name and never read: go on after this
     /// one.
     unread: Option<String>,
-    /// Whether the last commit succeeded.
-    committed: bool,
+    /// The ids of what was returned and not acknowledged yet: whoever has it needs it no
+    /// second time, wherever else it is found.
+    held: HashSet<String>,
     claim: Claim,
     forget_at: Instant,
     pace: Pace,
@@ -104,7 +109,7 @@ impl Consumer {
             name: name.to_owned(),
             claim_idle,
             unread: Some(START.into()),
-            committed: true,
+            held: HashSet::new(),
             claim: Claim {
                 next_at: now + claim_idle / CLAIM_LOOKS,
                 cursor: START.into(),
@@ -115,10 +120,24 @@ impl Consumer {
     }
 
     /// What was given to this name before, or what others have kept for too long, or what
-    /// is new: up to about `target_events`. Waits up to `wait` if there is nothing.
+    /// is new: up to about `target_events`. Waits up to `wait` if there is nothing. An entry
+    /// that was returned is not returned again before it was tried to
+    /// [`acknowledge`](Self::acknowledge) it.
     ///
     /// May be dropped while it waits: what Redis delivers meanwhile is read again.
     pub async fn next(
+        &mut self,
+        target_events: usize,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, BrokerError> {
+        let found = self.find(target_events, wait).await?;
+        // Nothing is waited for from here on, so that what is held was surely returned.
+        let ids = found.iter().map(|delivery| delivery.entry.id.clone());
+        self.held.extend(ids);
+        Ok(found)
+    }
+
+    async fn find(
         &mut self,
         target_events: usize,
         wait: Duration,
@@ -127,8 +146,8 @@ impl Consumer {
         if !found.is_empty() {
             return Ok(found);
         }
-        if self.committed && Instant::now() >= self.claim.next_at {
-            let found = self.claim_from_others(target_events).await?;
+        if Instant::now() >= self.claim.next_at {
+            let found = self.claim(target_events).await?;
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -139,14 +158,10 @@ impl Consumer {
         self.read_new(target_events, wait.min(MAX_BLOCK)).await
     }
 
-    /// Tells whether the store took what was delivered.
-    pub fn committed(&mut self, committed: bool) {
-        self.committed = committed;
-    }
-
     /// Acknowledges entries whose events are committed, and removes them. Returns how many
-    /// were still there: one that somebody else acknowledged is not counted twice.
-    pub async fn acknowledge(&self, entries: &[EntryId]) -> Result<u64, BrokerError> {
+    /// were still there: one that somebody else acknowledged is not counted twice. After an
+    /// error those that are left come again with the next read.
+    pub async fn acknowledge(&mut self, entries: &[EntryId]) -> Result<u64, BrokerError> {
         if entries.is_empty() {
             return Ok(0);
         }
@@ -159,9 +174,13 @@ impl Consumer {
             .arg(GROUP);
         for entry in entries {
             command.arg(&entry.id).arg(entry.events);
+            self.held.remove(&entry.id);
         }
         // On the shared connection: this one may be blocked in a read.
         let deleted = self.broker.link.query(&command).await;
+        if deleted.is_err() {
+            self.unread = Some(START.into());
+        }
         Ok(deleted.map_err(RedisError::from)?)
     }
 
@@ -190,10 +209,10 @@ impl Consumer {
     async fn read_new(
         &mut self,
         target_events: usize,
-        block: Duration,
+        wait: Duration,
     ) -> Result<Vec<Delivery>, BrokerError> {
         let mut found = Vec::new();
-        let mut block = (!block.is_zero()).then_some(block);
+        let mut block = (!wait.is_zero()).then_some(wait);
         while let Some(room) = room(&found, target_events) {
             // Until its answer is read, what Redis delivers counts as unread.
             self.unread = Some(START.into());
@@ -202,9 +221,15 @@ impl Consumer {
                 Err(_) if !found.is_empty() => break,
                 Err(error) => return Err(error),
             };
-            self.unread = None;
+            let is_answered = !entries.is_empty();
             found.extend(self.sort_out(entries).await);
-            if !is_full {
+            self.unread = None;
+            if found.is_empty() && is_answered {
+                // Nothing for this worker, as when a later release appends: whoever reads on
+                // at once takes the rest away from the workers that know it.
+                tokio::time::sleep(wait).await;
+            }
+            if !is_full || found.is_empty() {
                 break;
             }
             block = None;
@@ -245,10 +270,9 @@ impl Consumer {
         Ok((entries, is_full))
     }
 
-    async fn claim_from_others(
-        &mut self,
-        target_events: usize,
-    ) -> Result<Vec<Delivery>, BrokerError> {
+    /// Takes over what has been pending for too long. Redis gives back what is pending for
+    /// this very name too, of which only what nobody holds is new.
+    async fn claim(&mut self, target_events: usize) -> Result<Vec<Delivery>, BrokerError> {
         let mut command = redis::cmd("XAUTOCLAIM");
         command
             .arg(&self.broker.keys.events)
@@ -260,9 +284,7 @@ impl Consumer {
             .arg(self.pace.count(target_events));
         // Until its answer is read, what Redis gives counts as unread.
         self.unread = Some(START.into());
-        let answer = self.query(&command).await?;
-        self.unread = None;
-        let Value::Array(parts) = answer else {
+        let Value::Array(parts) = self.query(&command).await? else {
             return Err(unexpected("an answer to XAUTOCLAIM"));
         };
         let mut parts = parts.into_iter();
@@ -274,29 +296,31 @@ impl Consumer {
             Some(Value::Array(entries)) => with_ids(entries),
             _ => Vec::new(),
         };
-        if self.claim.cursor == START && entries.is_empty() {
+        if self.claim.cursor == START {
+            // That was the last of them.
             self.claim.next_at = Instant::now() + self.claim_idle / CLAIM_LOOKS;
         }
-        if !entries.is_empty() {
+        let found = self.sort_out(entries).await;
+        self.unread = None;
+        if !found.is_empty() {
             crash::point!("claimed");
-            self.broker
-                .metrics
-                .claimed_entries
-                .inc_by(entries.len() as u64);
-            tracing::info!(
-                entries = entries.len(),
-                "claimed what was pending for too long"
-            );
+            let entries = found.len();
+            self.broker.metrics.claimed_entries.inc_by(entries as u64);
+            tracing::info!(entries, "claimed what was pending for too long");
         }
-        Ok(self.sort_out(entries).await)
+        Ok(found)
     }
 
-    /// Takes entries apart. What is gone is acknowledged, what is of a later version left.
+    /// Takes entries apart. What is held already is passed over, what is gone acknowledged,
+    /// what is of a later version left.
     async fn sort_out(&mut self, entries: Vec<(String, Value)>) -> Vec<Delivery> {
         let mut found = Vec::with_capacity(entries.len());
         let mut gone = Vec::new();
         let mut later = Vec::new();
         for (id, entry) in entries {
+            if self.held.contains(&id) {
+                continue;
+            }
             match entry::read(entry) {
                 Some(Read::Delivery(delivery)) => found.push(delivery),
                 Some(Read::Gone(entry)) => gone.push(entry),

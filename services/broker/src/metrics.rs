@@ -27,7 +27,7 @@ impl Metrics {
             )?,
             claimed_entries: IntCounter::new(
                 "sekali_broker_claimed_entries_total",
-                "Entries taken over from workers that kept them for too long.",
+                "Entries claimed after they were pending for too long, nearly always with another worker.",
             )?,
             failures: IntCounterVec::new(
                 Opts::new(

@@ -1,11 +1,11 @@
 //! Against a real Redis, which these tests start, fill, kill and start again.
 
+mod deliveries;
 mod redis;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use ::redis::Value;
 use ::tests::{Proxy, until};
 use event::{
     Batch, BatchId, EncodedEvents, Event, EventId, Partition, Payload, Source, Timestamp, Topic,
@@ -54,7 +54,7 @@ fn ids(deliveries: &[Delivery]) -> Vec<u128> {
         .collect()
 }
 
-async fn acknowledge(consumer: &Consumer, deliveries: &[Delivery]) -> u64 {
+async fn acknowledge(consumer: &mut Consumer, deliveries: &[Delivery]) -> u64 {
     let entries: Vec<_> = deliveries.iter().map(|d| d.entry.clone()).collect();
     consumer.acknowledge(&entries).await.unwrap()
 }
@@ -80,8 +80,12 @@ async fn what_is_appended_is_delivered_and_counted_out_when_acknowledged() {
     let depth = broker.depth().await.unwrap();
     assert_eq!((depth.pending, depth.lag), (3, Some(0)));
 
-    assert_eq!(acknowledge(&consumer, &delivered[..2]).await, 2);
-    assert_eq!(acknowledge(&consumer, &delivered).await, 1, "two are gone");
+    assert_eq!(acknowledge(&mut consumer, &delivered[..2]).await, 2);
+    assert_eq!(
+        acknowledge(&mut consumer, &delivered).await,
+        1,
+        "two are gone"
+    );
     let depth = broker.depth().await.unwrap();
     assert_eq!(
         (depth.entries, depth.events_in, depth.events_out),
@@ -89,28 +93,6 @@ async fn what_is_appended_is_delivered_and_counted_out_when_acknowledged() {
     );
     assert_eq!((depth.pending, depth.oldest_age), (0, None));
     assert!(consumer.next(100, WAIT).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn a_delivery_holds_about_as_many_events_as_were_asked_for() {
-    let redis = Redis::start().await;
-    let broker = redis.ready().await;
-    append(&broker, 0..500, 1).await;
-    append(&broker, 500..600, 100).await;
-    let mut consumer = broker.consumer("one", NEVER);
-    let mut all = Vec::new();
-    let mut sizes = Vec::new();
-    while all.len() < 600 {
-        let delivered = consumer.next(200, WAIT).await.unwrap();
-        let events = |delivery: &Delivery| delivery.batch.events.count();
-        sizes.push(delivered.iter().map(events).sum::<u32>());
-        all.extend(ids(&delivered));
-    }
-    assert_eq!(all, (0..600).collect::<Vec<_>>());
-    // Where entries change, a delivery may be of what the last ones were like.
-    assert!(sizes[..2].iter().all(|events| *events == 200), "{sizes:?}");
-    assert!(sizes[2] < 128 * 100, "{sizes:?}");
-    assert!(sizes[3..].iter().all(|events| *events <= 200), "{sizes:?}");
 }
 
 #[tokio::test]
@@ -167,89 +149,26 @@ async fn a_redis_that_asks_for_a_password_took_nothing() {
     append(&at(&url), 1..2, 1).await;
 }
 
+/// The same queue for a user with these permissions.
+async fn user(redis: &Redis, permissions: &str) -> Broker {
+    let words = ["ACL", "SETUSER", "limited", "on", ">secret"];
+    let words: Vec<_> = words.into_iter().chain(permissions.split(' ')).collect();
+    redis.command(&words).await;
+    at(&redis.url().replace("redis://", "redis://limited:secret@"))
+}
+
 #[tokio::test]
 async fn a_redis_that_allows_no_transaction_took_nothing() {
     let redis = Redis::start().await;
     let broker = redis.ready().await;
-    let user = "on >secret ~* &* +@all -@transaction";
-    let words: Vec<_> = ["ACL", "SETUSER", "limited"]
-        .into_iter()
-        .chain(user.split(' '))
-        .collect();
-    redis.command(&words).await;
-    let url = redis.url().replace("redis://", "redis://limited:secret@");
-    let refused = at(&url).append(&[outgoing(1, 1)]).await;
+    let limited = user(&redis, "~* &* +@all -@transaction").await;
+    let refused = limited.append(&[outgoing(1, 1)]).await;
     assert!(
         matches!(refused, Err(AppendError::Unavailable(_))),
         "{refused:?}"
     );
     let depth = broker.depth().await.unwrap();
     assert_eq!((depth.entries, depth.events_in), (0, 0));
-}
-
-#[tokio::test]
-async fn what_was_given_to_a_name_is_given_to_it_again() {
-    let redis = Redis::start().await;
-    let broker = redis.ready().await;
-    append(&broker, 1..3, 1).await;
-    let mut before = broker.consumer("one", NEVER);
-    assert_eq!(ids(&before.next(100, WAIT).await.unwrap()), [1, 2]);
-    append(&broker, 3..4, 1).await;
-
-    let mut after = broker.consumer("one", NEVER);
-    let again = after.next(100, WAIT).await.unwrap();
-    assert_eq!(ids(&again), [1, 2]);
-    acknowledge(&after, &again).await;
-    assert_eq!(ids(&after.next(100, WAIT).await.unwrap()), [3]);
-}
-
-#[tokio::test]
-async fn what_was_delivered_to_a_read_that_was_given_up_is_read_again() {
-    let redis = Redis::start().await;
-    let broker = redis.ready().await;
-    let mut consumer = broker.consumer("one", NEVER);
-    for id in 0..20 {
-        // Dropped while it waits, at whatever moment.
-        let given_up = consumer.next(100, Duration::from_secs(1));
-        let gave_up = tokio::time::timeout(Duration::from_millis(id % 5), given_up).await;
-        let mut found = gave_up.map_or_else(|_| Vec::new(), |read| ids(&read.unwrap()));
-        append(&broker, u128::from(id)..u128::from(id) + 1, 1).await;
-        while found.last() != Some(&u128::from(id)) {
-            let delivered = consumer.next(100, WAIT).await.unwrap();
-            found.extend(ids(&delivered));
-            acknowledge(&consumer, &delivered).await;
-        }
-    }
-    let depth = broker.depth().await.unwrap();
-    assert_eq!((depth.entries, depth.events_out), (0, 20));
-}
-
-#[tokio::test]
-async fn what_another_keeps_too_long_is_claimed_but_only_after_a_commit_of_ones_own() {
-    let redis = Redis::start().await;
-    let broker = redis.ready().await;
-    append(&broker, 1..3, 1).await;
-    let mut dead = broker.consumer("dead", NEVER);
-    assert_eq!(dead.next(100, WAIT).await.unwrap().len(), 2);
-
-    let mut other = broker.consumer("other", Duration::from_millis(100));
-    other.committed(false);
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(400) {
-        assert!(other.next(100, WAIT).await.unwrap().is_empty());
-    }
-    other.committed(true);
-    let mut claimed = Vec::new();
-    until("the entries are claimed", async || {
-        claimed.extend(other.next(100, WAIT).await.unwrap());
-        claimed.len() == 2
-    })
-    .await;
-    assert_eq!(ids(&claimed), [1, 2]);
-    assert_eq!(acknowledge(&other, &claimed).await, 2);
-    // The one that was only slow does no harm.
-    assert_eq!(acknowledge(&dead, &claimed).await, 0);
-    assert_eq!(broker.depth().await.unwrap().events_out, 2);
 }
 
 #[tokio::test]
@@ -270,7 +189,7 @@ async fn a_full_redis_refuses_the_whole_append_and_lets_workers_empty_it() {
     let mut acknowledged = 0;
     while acknowledged < 10 {
         let delivered = consumer.next(100, WAIT).await.unwrap();
-        acknowledged += acknowledge(&consumer, &delivered).await;
+        acknowledged += acknowledge(&mut consumer, &delivered).await;
     }
     redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     append(&broker, 50..51, 1).await;
@@ -284,7 +203,8 @@ async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
     let broker = redis.ready().await;
     append(&broker, 1..3, 1).await;
     let mut consumer = broker.consumer("one", NEVER);
-    assert_eq!(consumer.next(100, WAIT).await.unwrap().len(), 2);
+    let delivered = consumer.next(100, WAIT).await.unwrap();
+    assert_eq!(delivered.len(), 2);
     redis.kill();
     let first = broker.append(&[outgoing(3, 1)]).await.unwrap_err();
     // The connection was open: whether it was sent can't be known.
@@ -292,6 +212,8 @@ async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
     let second = broker.append(&[outgoing(3, 1)]).await.unwrap_err();
     assert!(matches!(second, AppendError::Unavailable(_)), "{second:?}");
     assert!(consumer.next(100, WAIT).await.is_err());
+    let entries: Vec<_> = delivered.into_iter().map(|d| d.entry).collect();
+    assert!(consumer.acknowledge(&entries).await.is_err());
     assert!(broker.check().await.is_err());
     assert!(broker.depth().await.is_err());
 
@@ -305,7 +227,7 @@ async fn a_killed_redis_is_found_again_with_everything_that_was_acknowledged() {
         found.len() == 2
     })
     .await;
-    assert_eq!(acknowledge(&consumer, &found).await, 2);
+    assert_eq!(acknowledge(&mut consumer, &found).await, 2);
 }
 
 #[tokio::test]
@@ -350,7 +272,7 @@ async fn a_redis_that_lost_everything_is_used_anew() {
     append(&broker, 1..2, 1).await;
     let delivered = consumer.next(100, WAIT).await.unwrap();
     redis.command(&["FLUSHALL"]).await;
-    assert_eq!(acknowledge(&consumer, &delivered).await, 0);
+    assert_eq!(acknowledge(&mut consumer, &delivered).await, 0);
     append(&broker, 2..3, 1).await;
     let mut found = Vec::new();
     until("the new entry comes", async || {
@@ -359,49 +281,9 @@ async fn a_redis_that_lost_everything_is_used_anew() {
     })
     .await;
     assert_eq!(ids(&found), [2]);
-    acknowledge(&consumer, &found).await;
+    acknowledge(&mut consumer, &found).await;
     let depth = broker.depth().await.unwrap();
     assert_eq!((depth.events_in, depth.events_out), (1, 1));
-}
-
-#[tokio::test]
-async fn entries_of_a_later_version_are_left_and_garbled_ones_are_handed_on() {
-    let redis = Redis::start().await;
-    let broker = redis.ready().await;
-    let stream = "test:{0}:events";
-    redis
-        .command(&["XADD", stream, "*", "v", "9", "new", "x"])
-        .await;
-    redis.command(&["XADD", stream, "*", "garbled", "x"]).await;
-    append(&broker, 1..2, 1).await;
-    let mut consumer = broker.consumer("one", NEVER);
-    let delivered = consumer.next(100, WAIT).await.unwrap();
-    assert_eq!(delivered.len(), 2);
-    assert!(delivered[0].batch.events.decode().is_err());
-    assert_eq!(delivered[1].batch.id.0.as_u128(), 1);
-    acknowledge(&consumer, &delivered).await;
-    let depth = broker.depth().await.unwrap();
-    assert_eq!((depth.entries, depth.pending), (1, 1));
-    // And it is not in the way of a restart.
-    let mut again = broker.consumer("one", NEVER);
-    assert!(again.next(100, WAIT).await.unwrap().is_empty());
-    append(&broker, 2..3, 1).await;
-    assert_eq!(ids(&again.next(100, WAIT).await.unwrap()), [2]);
-}
-
-#[tokio::test]
-async fn an_entry_that_was_deleted_under_a_delivery_is_let_go() {
-    let redis = Redis::start().await;
-    let broker = redis.ready().await;
-    append(&broker, 1..3, 1).await;
-    let mut consumer = broker.consumer("one", NEVER);
-    let delivered = consumer.next(100, WAIT).await.unwrap();
-    redis
-        .command(&["XDEL", "test:{0}:events", &delivered[0].entry.id])
-        .await;
-    let mut again = broker.consumer("one", NEVER);
-    assert_eq!(ids(&again.next(100, WAIT).await.unwrap()), [2]);
-    assert_eq!(broker.depth().await.unwrap().pending, 1);
 }
 
 #[tokio::test]
@@ -418,32 +300,6 @@ async fn a_redis_without_its_file_or_that_evicts_is_not_durable() {
         redis.command(&["CONFIG", "SET", set[0], back]).await;
         broker.check().await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn a_consumer_with_entries_pending_is_never_forgotten() {
-    let redis = Redis::start().await;
-    let broker = redis.ready().await;
-    append(&broker, 1..2, 1).await;
-    let mut busy = broker.consumer("busy", NEVER);
-    assert_eq!(busy.next(100, WAIT).await.unwrap().len(), 1);
-    let mut idle = broker.consumer("idle", NEVER);
-    assert!(idle.next(100, WAIT).await.unwrap().is_empty());
-    let forget = |after: &'static str| {
-        let redis = &redis;
-        async move {
-            let script = crate::consumer::scripts::FORGET;
-            redis
-                .command(&["EVAL", script, "1", "test:{0}:events", crate::GROUP, after])
-                .await
-        }
-    };
-    assert_eq!(forget("3600000").await, Value::Int(0));
-    until("the idle one is forgotten", async || {
-        forget("0").await == Value::Int(1)
-    })
-    .await;
-    assert_eq!(broker.depth().await.unwrap().pending, 1);
 }
 
 #[tokio::test]

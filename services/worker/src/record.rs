@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use event::Batch;
-use lifecycle::CancellationToken;
+use lifecycle::{CancellationToken, seldom};
 use store::{Recorded, Store, StoreError};
 use tracing::Span;
 use upkeep::now;
@@ -51,18 +51,20 @@ impl Recorder {
             .in_flight(all.iter().flat_map(|work| &work.batches));
         let mut recorded = vec![None; all.len()];
         loop {
-            let Some(error) = self.attempt(all, &mut recorded).await else {
+            let errors = self.attempt(all, &mut recorded).await;
+            if errors.is_empty() {
                 if recorded.iter().all(Option::is_some) {
                     self.trouble.over();
                 }
                 return recorded;
-            };
-            if self.trouble.is_news() {
+            }
+            self.trouble.failed();
+            for error in errors {
                 if let StoreError::Unbalanced(_) = error {
                     // A defect. Nothing is dropped, and nothing goes on, until it is mended.
-                    tracing::error!(%error, "a batch can't be recorded");
+                    seldom!(error, %error, "a batch can't be recorded");
                 } else {
-                    tracing::warn!(%error, "can't record yet, trying on");
+                    seldom!(warn, %error, "can't record yet, trying on");
                 }
             }
             self.trouble.pause(&self.shutdown).await;
@@ -72,12 +74,12 @@ impl Recorder {
         }
     }
 
-    /// Tries what is not recorded yet, once; an error, if there was one.
+    /// Tries what is not recorded yet, once; what went wrong, if anything did.
     async fn attempt(
         &self,
         all: &[Work],
         recorded: &mut [Option<Vec<Recorded>>],
-    ) -> Option<StoreError> {
+    ) -> Vec<StoreError> {
         let pending = all.iter().zip(recorded).filter(|(_, done)| done.is_none());
         let attempts = pending.map(async |(work, done)| match self.once(work).await {
             Some(Ok(recorded)) => {
@@ -88,7 +90,7 @@ impl Recorder {
             None => None,
         });
         let errors = futures::future::join_all(attempts).await;
-        errors.into_iter().flatten().next()
+        errors.into_iter().flatten().collect()
     }
 
     async fn once(&self, work: &Work) -> Option<Result<Vec<Recorded>, StoreError>> {

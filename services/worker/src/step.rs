@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use broker::{Broker, Consumer, Delivery, EntryId};
 use event::{Batch, Partition};
-use lifecycle::CancellationToken;
+use lifecycle::{CancellationToken, seldom};
 use store::Store;
 
 use crate::metrics::Metrics;
@@ -28,7 +28,8 @@ pub(crate) struct Step {
     broker: Broker,
     batch_events: usize,
     shutdown: CancellationToken,
-    trouble: Trouble,
+    taking: Trouble,
+    acknowledging: Trouble,
     /// Taken while the delivery before it was recorded, so that the store need not wait for
     /// the queue.
     ahead: Option<Taken>,
@@ -59,7 +60,8 @@ impl Step {
             consumer,
             broker,
             batch_events,
-            trouble: Trouble::new("queue", metrics.retries("queue")),
+            taking: Trouble::new("queue", metrics.retries("queue")),
+            acknowledging: Trouble::new("queue", metrics.retries("queue")),
             recorder: Recorder::new(store, metrics, shutdown.clone()),
             shutdown,
             ahead: None,
@@ -100,7 +102,6 @@ impl Step {
         let take_ahead = take_ahead(&mut self.consumer, self.batch_events, &self.shutdown);
         let (recorded, ahead) = tokio::join!(record, take_ahead);
         let all = recorded.iter().all(Option::is_some);
-        self.consumer.committed(all);
         if all {
             self.ahead = ahead;
         }
@@ -134,25 +135,27 @@ impl Step {
         let next = self.consumer.next(self.batch_events, WAIT);
         match self.shutdown.run_until_cancelled(next).await? {
             Ok(deliveries) => {
-                self.trouble.over();
+                self.taking.over();
                 Taken::of(deliveries)
             }
             Err(error) => {
-                if self.trouble.is_news() {
-                    tracing::warn!(%error, "can't take from the queue yet, trying on");
-                }
-                self.trouble.pause(&self.shutdown).await;
+                self.taking.failed();
+                seldom!(warn, %error, "can't take from the queue yet, trying on");
+                self.taking.pause(&self.shutdown).await;
                 None
             }
         }
     }
 
-    /// Acknowledges; if that fails, the entries come again and are known by then.
+    /// Acknowledges; if that fails, the entries come again, at once, and are known by then.
     async fn acknowledge(&mut self, entries: &[EntryId]) {
-        if let Err(error) = self.consumer.acknowledge(entries).await
-            && self.trouble.is_news()
-        {
-            tracing::warn!(%error, "can't acknowledge to the queue");
+        match self.consumer.acknowledge(entries).await {
+            Ok(_) => self.acknowledging.over(),
+            Err(error) => {
+                self.acknowledging.failed();
+                seldom!(warn, %error, "can't acknowledge to the queue yet, trying on");
+                self.acknowledging.pause(&self.shutdown).await;
+            }
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What is done about a server that does not do what it is asked: wait, ask again, and say
-//! so once in a while.
+//! What is done about a server that does not do what it is asked: wait, and ask again.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +9,13 @@ use prometheus::IntCounter;
 const BASE: Duration = Duration::from_millis(10);
 const CAP: Duration = Duration::from_millis(500);
 
-/// An outage is logged when it begins and so often while it lasts, not at every attempt.
-const REPEAT: Duration = Duration::from_secs(30);
-
 /// Attempts at one server.
 pub(crate) struct Trouble {
     server: &'static str,
     retries: IntCounter,
     backoff: Backoff,
-    outage: Option<Outage>,
-}
-
-struct Outage {
-    since: Instant,
-    logged: Instant,
+    /// When the first attempt failed of those that did without one between that succeeded.
+    since: Option<Instant>,
 }
 
 impl Trouble {
@@ -33,25 +25,14 @@ impl Trouble {
             server,
             retries,
             backoff: Backoff::new(BASE, CAP, backoff::seed()),
-            outage: None,
+            since: None,
         }
     }
 
-    /// An attempt failed. Whether to log it.
-    pub(crate) fn is_news(&mut self) -> bool {
-        let now = Instant::now();
+    /// An attempt failed, and is made again.
+    pub(crate) fn failed(&mut self) {
         self.retries.inc();
-        match &mut self.outage {
-            Some(outage) if now - outage.logged < REPEAT => return false,
-            Some(outage) => outage.logged = now,
-            None => {
-                self.outage = Some(Outage {
-                    since: now,
-                    logged: now,
-                });
-            }
-        }
-        true
+        self.since.get_or_insert_with(Instant::now);
     }
 
     /// Waits until the next attempt, or the shutdown.
@@ -61,8 +42,8 @@ impl Trouble {
 
     /// An attempt succeeded.
     pub(crate) fn over(&mut self) {
-        if let Some(outage) = self.outage.take() {
-            let (server, lasted) = (self.server, outage.since.elapsed());
+        if let Some(since) = self.since.take() {
+            let (server, lasted) = (self.server, since.elapsed());
             tracing::info!(server, ?lasted, "works again");
             self.backoff.reset();
         }
@@ -74,14 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_once_and_the_next_one_again() {
+    fn trouble_lasts_from_the_first_attempt_that_failed_until_one_succeeds() {
         let retries = IntCounter::new("retries", "of the test").unwrap();
         let mut trouble = Trouble::new("store", retries.clone());
-        assert!(trouble.is_news());
-        assert!(!trouble.is_news());
+        trouble.failed();
+        let since = trouble.since;
+        trouble.failed();
+        assert_eq!((retries.get(), trouble.since), (2, since));
         trouble.over();
-        trouble.over();
-        assert!(trouble.is_news());
-        assert_eq!(retries.get(), 3);
+        assert_eq!(trouble.since, None);
     }
 }
