@@ -172,6 +172,47 @@ async fn a_redis_that_allows_no_transaction_took_nothing() {
 }
 
 #[tokio::test]
+async fn the_user_of_the_readme_may_do_all_that_is_done() {
+    const README: &str = include_str!("../../../README.md");
+    let redis = Redis::start().await;
+    let permissions = README
+        .lines()
+        .find_map(|line| line.strip_prefix("ACL SETUSER sekali on >PASSWORD "))
+        .unwrap();
+    let broker = user(&redis, &permissions.replace("sekali:", "test:")).await;
+    broker.check().await.unwrap();
+    broker.memory().await.unwrap();
+    let mut listener = broker.listen().await.unwrap();
+    until("the listener is known", async || {
+        broker.has_listeners().await
+    })
+    .await;
+    append(&broker, 1..3, 1).await;
+    let mut dead = broker.consumer("dead", NEVER);
+    assert_eq!(dead.next(100, WAIT).await.unwrap().len(), 2);
+    let mut consumer = broker.consumer("one", Duration::from_millis(100));
+    let mut claimed = Vec::new();
+    until("the entries are claimed", async || {
+        claimed.extend(consumer.next(100, WAIT).await.unwrap());
+        claimed.len() == 2
+    })
+    .await;
+    assert_eq!(acknowledge(&mut consumer, &claimed).await, 2);
+    let told = Told::of(&claimed[0].batch, |_| true).unwrap();
+    broker.tell(&told).await.unwrap();
+    assert_eq!(listener.next().await.unwrap(), told);
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.events_in, depth.events_out), (2, 2));
+    let mut forget = ::redis::cmd("EVAL");
+    forget.arg(crate::consumer::scripts::FORGET).arg(1);
+    forget.arg("test:{0}:events").arg(crate::GROUP).arg(0);
+    until("the consumers are forgotten", async || {
+        broker.link.query::<i64>(&forget).await.unwrap() > 0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_full_redis_refuses_the_whole_append_and_lets_workers_empty_it() {
     let redis = Redis::start().await;
     let broker = redis.ready().await;

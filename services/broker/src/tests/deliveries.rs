@@ -234,6 +234,36 @@ async fn an_entry_that_was_deleted_under_a_delivery_is_let_go() {
 }
 
 #[tokio::test]
+async fn what_hides_in_the_queue_is_delivered_by_what_the_runbook_says() {
+    const RUNBOOK: &str = include_str!("../../../../docs/runbooks/SekaliQueueHidesEntries.md");
+    let redis = Redis::start().await;
+    let broker = redis.ready().await;
+    append(&broker, 1..4, 2).await;
+    let mut consumer = broker.consumer("a", NEVER);
+    let delivered = consumer.next(100, WAIT).await.unwrap();
+    // Some were acknowledged before, as on any other day.
+    assert_eq!(acknowledge(&mut consumer, &delivered[..1]).await, 1);
+    redis
+        .command(&["XGROUP", "DELCONSUMER", STREAM, crate::GROUP, "a"])
+        .await;
+    assert_eq!(broker.depth().await.unwrap().hidden(), Some(2));
+    let mut other = broker.consumer("b", NEVER);
+    assert_eq!(ids(&other.next(100, WAIT).await.unwrap()), [0; 0]);
+
+    let (_, remedy) = RUNBOOK.split_once("## What to do").unwrap();
+    let (_, remedy) = remedy.split_once("redis-cli ").unwrap();
+    let (remedy, _) = remedy.split_once('\'').unwrap();
+    let remedy = remedy.replace("\"sekali:{0}:events\"", STREAM);
+    redis.command(&remedy.split(' ').collect::<Vec<_>>()).await;
+    let found = other.next(100, WAIT).await.unwrap();
+    assert_eq!(ids(&found), [2, 3]);
+    assert_eq!(acknowledge(&mut other, &found).await, 2);
+    let depth = broker.depth().await.unwrap();
+    assert_eq!((depth.events_in, depth.events_out), (6, 6));
+    assert_eq!(depth.hidden(), Some(0));
+}
+
+#[tokio::test]
 async fn a_consumer_with_entries_pending_is_never_forgotten() {
     let redis = Redis::start().await;
     let broker = redis.ready().await;
