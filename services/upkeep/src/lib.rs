@@ -19,8 +19,8 @@ use store::{DatabaseUrl, Store};
 
 pub use tell::{tell, told};
 
-/// How often the queue and the store are asked whether they are well, so how long a process
-/// may be ready without being able to do anything.
+/// How often the queue and the store are asked whether they are well. A process may be ready
+/// for so long, and for as long as an answer may take, without being able to do anything.
 const CHECK: Duration = Duration::from_secs(2);
 
 /// How often old identities and deleted topics are looked for.
