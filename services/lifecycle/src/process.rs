@@ -236,6 +236,12 @@ enum End {
     Failure,
 }
 
+/// Why a drain ended before all had.
+enum Cut {
+    Late,
+    Forced,
+}
+
 async fn supervise<W>(
     process: &Process,
     drain: Drain,
@@ -259,37 +265,57 @@ where
     };
     let served = process.readiness.drain();
     process.draining.cancel();
+    // Only a signal comes with time to spare, and only who served has callers.
+    let has_delay = served && matches!(end, End::Signal);
+    // Outside of what may be cut short: why the process ends is told however the drain goes.
+    let mut result = match end {
+        End::Done(result) => Some(result),
+        End::Signal | End::Failure => None,
+    };
     let finish = async {
-        // Only a signal comes with time to spare, and only who served has callers.
-        if served && matches!(end, End::Signal) {
+        if has_delay {
             tokio::time::sleep(drain.delay).await;
         }
         process.shutdown.cancel();
-        let result = match end {
-            End::Done(result) => result,
-            End::Signal | End::Failure => work.await,
-        };
+        if result.is_none() {
+            result = Some(work.await);
+        }
         process.tasks.join().await;
         process.admin_shutdown.cancel();
         process.admin_tasks.join().await;
         export::flush().await;
-        result
     };
-    let result = tokio::select! {
+    let cut = tokio::select! {
         biased;
-        result = finish => result,
+        () = finish => None,
         () = tokio::time::sleep(drain.deadline) => {
             let running = running(process);
             tracing::error!(%running, "the drain's deadline has passed");
-            return Ok(ExitCode::FAILURE);
+            Some(Cut::Late)
         }
         name = signal() => {
             let running = running(process);
             tracing::warn!(signal = name, %running, "forced to end by a second signal");
-            return Ok(EX_FORCED.into());
+            Some(Cut::Forced)
         }
     };
-    outcome(process, result)
+    let told = outcome(process, result.unwrap_or(Ok(ExitCode::SUCCESS)));
+    conclude(told, cut)
+}
+
+/// Being cut short is a failure, which hides no other.
+fn conclude(told: anyhow::Result<ExitCode>, cut: Option<Cut>) -> anyhow::Result<ExitCode> {
+    match (told, cut) {
+        (told, None) => told,
+        (Ok(_), Some(Cut::Late)) => Ok(ExitCode::FAILURE),
+        (Err(error), Some(Cut::Late)) => Err(error),
+        (told, Some(Cut::Forced)) => {
+            if let Err(error) = told {
+                tracing::error!(error = format!("{error:#}"), "failed");
+            }
+            Ok(EX_FORCED.into())
+        }
+    }
 }
 
 /// If the work itself failed, that is the end that is reported, and the status that follows

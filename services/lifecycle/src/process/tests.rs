@@ -150,6 +150,37 @@ async fn a_drain_beyond_its_deadline_is_a_failure_and_says_what_held_it_up() {
 }
 
 #[tokio::test]
+async fn a_drain_that_is_cut_short_swallows_no_reason_for_the_end() {
+    let drain = Drain {
+        deadline: Duration::from_millis(20),
+        ..QUICK
+    };
+    let failed = process();
+    let status = run_service(&failed, drain, signals(&[]), async |process| {
+        process.tasks.spawn("deaf", pending());
+        process
+            .tasks
+            .spawn("consumer", async { Err(anyhow!("no route")) });
+        Ok(())
+    });
+    assert_eq!(status.await, Err("run the task consumer: no route".into()));
+
+    let misled = async |process: Process| {
+        process.tasks.spawn("deaf", pending());
+        Err::<(), _>(anyhow::Error::new(ConfigError::new(
+            "--flag can't be meant",
+        )))
+    };
+    let late = process();
+    let work = serve(late.clone(), misled);
+    let ended = supervise(&late, drain, signals(&[]), work).await;
+    assert!(ended.unwrap_err().is::<ConfigError>());
+    let again = process();
+    let forced = run_service(&again, QUICK, signals(&["SIGTERM"]), misled);
+    assert_eq!(forced.await, Ok(ExitCode::from(EX_FORCED)));
+}
+
+#[tokio::test]
 async fn a_second_signal_forces_the_end() {
     let signals = signals(&["SIGTERM", "SIGINT"]);
     let process = process();
