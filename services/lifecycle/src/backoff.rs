@@ -55,19 +55,26 @@ impl Backoff {
         self.attempt = 0;
     }
 
-    /// SplitMix64 (<https://prng.di.unimi.it/splitmix64.c>), as a number in `0..1`.
+    /// The next of SplitMix64, as a number in `0..1`.
     #[expect(
         clippy::cast_precision_loss,
         reason = "53 bits are all that the fraction holds"
     )]
     fn draw(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1_u64 << 53) as f64
+        self.state = self.state.wrapping_add(GOLDEN);
+        (mix(self.state) >> 11) as f64 / (1_u64 << 53) as f64
     }
+}
+
+/// What SplitMix64 (<https://prng.di.unimi.it/splitmix64.c>) goes on by.
+pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// SplitMix64's finalizer: a permutation of all 64-bit numbers after which neighbours have
+/// nothing in common.
+pub fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// A seed that no other process shares, from the system's randomness.

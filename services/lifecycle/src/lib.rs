@@ -31,7 +31,7 @@ mod ticks;
 pub mod trace;
 
 pub use args::{AdminArgs, Args, ConfigError, Secret, parse, with_password};
-pub use backoff::Backoff;
+pub use backoff::{Backoff, GOLDEN, mix};
 pub use process::{Process, Program, job, service};
 pub use readiness::Readiness;
 pub use tasks::Tasks;

@@ -4,6 +4,8 @@
 //! draws before it. So nothing of what was sent has to be kept, and the same seed gives
 //! the same events to a process that starts again and to the one that checks them.
 
+use lifecycle::{GOLDEN, mix};
+
 /// What a number is drawn for. The same position gets unrelated numbers for each.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum For {
@@ -79,15 +81,6 @@ impl Share {
     pub(crate) fn has(self, draw: u64) -> bool {
         draw >> (64 - SHARE_BITS) < self.0
     }
-}
-
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// A permutation of all 64-bit numbers after which neighbours have nothing in common.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// A permutation of the numbers below 2^62 that can be undone: it hides a position in the

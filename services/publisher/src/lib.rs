@@ -36,12 +36,13 @@ mod target;
 mod tests;
 mod verify;
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifecycle::args::read_key;
 use lifecycle::{ConfigError, Process};
 
 pub use args::Args;
@@ -126,7 +127,8 @@ impl Session {
             timeout_ms: _,
             max_retry_seconds: _,
         } = sending;
-        let key = api_key_file.as_deref().map(read_key).transpose()?;
+        let key = api_key_file.map(|path| read_key("--api-key-file", &path));
+        let key = key.transpose()?;
         let target = target_url.parse("--target-url")?;
         Ok(Self {
             client: Client::new(target, key.as_deref(), timeout)?,
@@ -153,14 +155,4 @@ fn check_writable(path: &Path) -> Result<(), ConfigError> {
     let opened = OpenOptions::new().create(true).append(true).open(path);
     let refuse = |error| ConfigError::new(format!("--report {}: {error}", path.display()));
     opened.map(drop).map_err(refuse)
-}
-
-fn read_key(path: &Path) -> Result<String, ConfigError> {
-    let refuse = |why: &str| ConfigError::new(format!("--api-key-file {}: {why}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| refuse(&error.to_string()))?;
-    let key = text.trim();
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(refuse("it must hold one key and nothing else"));
-    }
-    Ok(key.to_owned())
 }
