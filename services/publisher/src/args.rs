@@ -104,10 +104,24 @@ pub(crate) struct Load {
     /// Sends the events of this file instead, one JSON object a line; - is standard input.
     /// It ends when all are acknowledged. Lines that are no events are refused, told of,
     /// and hold up no others. Requests overtake each other: of two lines with one key,
-    /// either may be the one that is stored
-    #[arg(long, env)]
+    /// either may be the one that is stored. The other settings of a load, but for --batch,
+    /// mean nothing then, and are refused
+    #[arg(long, env, conflicts_with_all = MADE_UP)]
     pub(crate) file: Option<PathBuf>,
 }
+
+/// What says how a load is made up.
+const MADE_UP: [&str; 9] = [
+    "seed",
+    "run",
+    "new",
+    "duplicates",
+    "conflicts",
+    "malformed",
+    "topics",
+    "payload_bytes",
+    "ids",
+];
 
 /// See `--ack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -169,11 +183,12 @@ pub(crate) struct Outcome {
     pub(crate) report: Option<PathBuf>,
 
     /// Reads every event back afterwards and says whether all that was acknowledged is
-    /// there, once, and as it was sent. It takes one bit of memory an event
+    /// there, once, and as it was sent. It takes two bits of memory an event
     #[arg(long, env)]
     pub(crate) verify: bool,
 
-    /// Deletes the run's topics at the end, whatever the verdict
+    /// Deletes the run's topics at the end, whatever the verdict. If the queue is not empty by
+    /// then the run fails: what is in it could make them anew
     #[arg(long, env)]
     pub(crate) clean: bool,
 
@@ -206,9 +221,10 @@ impl Args {
                  that is made up",
             );
         }
-        if outcome.verify && outcome.queue_wait_seconds == 0 {
+        if (outcome.verify || outcome.clean) && outcome.queue_wait_seconds == 0 {
             return refuse(
-                "--verify needs --queue-wait-seconds: what is still in the queue can't be read",
+                "--verify and --clean need --queue-wait-seconds: what is still in the queue can \
+                 neither be read nor deleted",
             );
         }
         if sending.timeout_ms >= self.process.drain_deadline_ms {
@@ -311,7 +327,10 @@ mod tests {
             ("--run a/b", "letters"),
             ("--file - --verify", "made up"),
             ("--file - --events 5", "made up"),
+            ("--file - --duplicates 0.5", "--duplicates"),
+            ("--file - --ids v7", "cannot be used with"),
             ("--verify --queue-wait-seconds 0", "--queue-wait-seconds"),
+            ("--clean --queue-wait-seconds 0", "--queue-wait-seconds"),
             ("--timeout-ms 30000", "--drain-deadline-ms"),
             ("--ids v1", "v4, v7, text"),
         ] {

@@ -38,6 +38,8 @@ pub(crate) struct Courier {
     backoff: Backoff,
     patience: Duration,
     stop: CancellationToken,
+    /// Why an attempt failed after the stop: no connection is asked for any more.
+    given_up: Option<String>,
     answer: BytesMut,
     metrics: Arc<Metrics>,
 }
@@ -80,13 +82,14 @@ impl Courier {
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, lifecycle::backoff::seed()),
             patience,
             stop,
+            given_up: None,
             answer: BytesMut::new(),
             metrics,
         }
     }
 
-    /// Sends the same bytes until they are taken or refused. After a stop, an attempt that
-    /// is under way is still waited for, and no other follows it.
+    /// Sends the same bytes until they are taken or refused. After a stop one attempt is made
+    /// and waited for, unless it is under way, and no other follows it.
     pub(crate) async fn deliver(&mut self, body: Bytes, wish: Wish) -> Delivery {
         let begun = Instant::now();
         let (mut sent, mut taken_at_most, mut retries) = (0, 0, 0);
@@ -103,6 +106,7 @@ impl Courier {
             sent += u64::from(again.left);
             taken_at_most += u64::from(again.may_be_taken);
             if self.stop.is_cancelled() {
+                self.given_up = Some(again.why.clone());
                 break Outcome::Interrupted(again.why);
             }
             if begun.elapsed() >= self.patience {
@@ -155,11 +159,13 @@ impl Courier {
                 answered => return answered,
             }
         }
-        let connect = self.stop.run_until_cancelled(self.client.connect());
-        let connection = connect
-            .await
-            .unwrap_or_else(|| Err("there was no connection yet".into()))
-            .map_err(Unanswered::NotSent)?;
+        // What a pipe gave is given by nobody again, so a stop does not end the connecting.
+        // One attempt that fails then is enough: all of them would outlast the drain.
+        let connection = match &self.given_up {
+            Some(why) => Err(why.clone()),
+            None => self.client.connect().await,
+        };
+        let connection = connection.map_err(Unanswered::NotSent)?;
         self.exchange_over(connection, body).await
     }
 
@@ -171,7 +177,7 @@ impl Courier {
     ) -> Result<(StatusCode, Option<Duration>), Unanswered> {
         let Address { uri, content_type } = &self.address;
         let mut request = self.client.post(uri, content_type, body);
-        let span = spans::request(uri);
+        let span = spans::request(self.client.target(), uri);
         if let Some(value) = span.as_ref().and_then(spans::header) {
             request.headers_mut().insert(TRACEPARENT, value);
         }

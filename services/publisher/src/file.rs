@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, mpsc};
 use crate::Session;
 use crate::args::Ack;
 use crate::courier::{Address, Courier, Delivery, Outcome};
-use crate::load::MAX_FAILED;
+use crate::load::{MAX_FAILED, Pace};
 use crate::metrics::Metrics;
 use crate::progress::{Phase, Progress};
 use crate::report::Report;
@@ -67,25 +67,21 @@ pub(crate) async fn run(
             .spawn_transient("connection", connection.send_all())
     };
     let connections: Vec<_> = (0..session.connections).map(start).collect();
-    let read = read_all(input, session.batch.into(), batches, &shared).await;
-    let mut tally = Tally::new(0);
+    let pace = Pace {
+        begun,
+        rate: session.rate,
+    };
+    let reader = Reader::new(input, session.batch.into());
+    let Read {
+        mut tally,
+        next_line,
+    } = read_all(reader, batches, pace, &shared).await;
     for connection in connections {
         tally = tally.join(connection.await.context("send over a connection")?);
     }
-    let mut resume_from = tally.doubtful.iter().min().copied();
-    let is_complete = match read {
-        Ok(read) => {
-            tally = tally.join(read.tally);
-            resume_from = resume_from.or(read.next_line);
-            read.next_line.is_none()
-        }
-        Err(why) => {
-            tally.tell(format!("{why:#}"));
-            false
-        }
-    };
+    let resume_from = tally.doubtful.iter().min().copied().or(next_line);
     let name = session.client.target().name();
-    let mut report = Report::of(name, tally, is_complete, begun.elapsed());
+    let mut report = Report::of(name, tally, next_line.is_none(), begun.elapsed());
     report.resume_from_line = resume_from;
     progress.finish().await;
     Ok(report)
@@ -103,26 +99,31 @@ async fn open(path: &Path) -> anyhow::Result<Box<dyn AsyncRead + Send + Unpin>> 
 
 /// How far the input was read.
 struct Read {
-    /// Of lines that were refused before they were sent.
+    /// Of lines that were refused before they were sent, and of an input that broke off.
     tally: Tally,
     /// The first line that was not read, if it ended early.
     next_line: Option<u64>,
 }
 
-/// Reads until the end, or until the run is stopped.
+/// Reads until the end, until the run is stopped, or until no more can be read; what was read
+/// by then is sent all the same.
 async fn read_all(
-    input: impl AsyncRead + Unpin,
-    batch: usize,
+    mut reader: Reader<impl AsyncRead + Unpin>,
     batches: mpsc::Sender<Batch>,
+    pace: Pace,
     shared: &Shared,
-) -> anyhow::Result<Read> {
-    let mut reader = Reader::new(input, batch);
+) -> Read {
     let mut tally = Tally::new(0);
+    let mut sent = 0;
     loop {
         let next = shared.stop.run_until_cancelled(reader.next()).await;
-        let is_stopped = next.is_none();
+        let mut is_early = !matches!(next, Some(Ok(_)));
         let next = match next {
-            Some(next) => next.context("read the input")?,
+            Some(Ok(next)) => next,
+            Some(Err(error)) => {
+                tally.tell(format!("read the input: {error}"));
+                reader.take()
+            }
             None => reader.take(),
         };
         for (line, fault) in reader.faults() {
@@ -131,17 +132,18 @@ async fn read_all(
             tally.tell(shared.tell(line, fault));
         }
         let is_end = next.is_none();
-        // The channel closes only if all connections have panicked.
-        if let Some(batch) = next
-            && batches.send(batch).await.is_err()
-        {
-            anyhow::bail!("no connection is left");
+        if let Some(batch) = next {
+            pace.is_due(sent, &shared.stop).await;
+            sent += batch.numbers.len() as u64;
+            // The channel closes only if all connections have panicked, which who joins them
+            // tells.
+            is_early |= batches.send(batch).await.is_err();
         }
-        if is_stopped || is_end {
-            return Ok(Read {
+        if is_early || is_end {
+            return Read {
                 tally,
-                next_line: is_stopped.then(|| reader.next_line()),
-            });
+                next_line: is_early.then(|| reader.next_line()),
+            };
         }
     }
 }
@@ -273,7 +275,56 @@ fn refused(errors: &[ItemError]) -> BTreeMap<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context as TaskContext, Poll};
+
+    use tokio::io::{AsyncReadExt as _, ReadBuf};
+
     use super::*;
+
+    /// A disk that fails.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut TaskContext<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::Error::other("the disk is broken")))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_the_input_broke_off_is_sent_and_the_next_line_is_named() {
+        let (batches, mut queue) = mpsc::channel(1);
+        let (_, none) = mpsc::channel(1);
+        let registry = lifecycle::metrics::registry("test").unwrap();
+        let shared = Shared {
+            queue: Mutex::new(none),
+            ack: Ack::Queued,
+            told: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+            metrics: Arc::new(Metrics::register(&registry).unwrap()),
+        };
+        let pace = Pace {
+            begun: Instant::now(),
+            rate: 0.0,
+        };
+        let reader = Reader::new((&b"a\n\xff\nb\nrest"[..]).chain(Broken), 100);
+        let read = read_all(reader, batches, pace, &shared).await;
+        assert_eq!(queue.recv().await.unwrap().numbers, [1, 3]);
+        assert!(queue.recv().await.is_none());
+        assert_eq!(read.next_line, Some(4));
+        assert_eq!(read.tally.refused_unexpectedly, 1);
+        let told = &read.tally.failures;
+        assert!(
+            told.contains(&"read the input: the disk is broken".into()),
+            "{told:?}"
+        );
+    }
 
     #[test]
     fn all_that_is_wrong_with_a_line_is_told_together_and_by_its_own_number() {

@@ -33,7 +33,7 @@ pub(crate) struct Load {
     pub(crate) client: Client,
     pub(crate) ack: Ack,
     pub(crate) connections: usize,
-    /// Events a second; 0 is without a limit.
+    /// Events a second.
     pub(crate) rate: f64,
     pub(crate) patience: Duration,
     pub(crate) metrics: Arc<Metrics>,
@@ -69,7 +69,10 @@ impl Load {
             next: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             stop: process.shutdown.child_token(),
-            begun,
+            pace: Pace {
+                begun,
+                rate: self.rate,
+            },
         });
         let start = |_| {
             let connection = Connection::new(Arc::clone(&run));
@@ -105,7 +108,7 @@ struct Run {
     next: AtomicU64,
     failed: AtomicU64,
     stop: CancellationToken,
-    begun: Instant,
+    pace: Pace,
 }
 
 impl Run {
@@ -120,12 +123,28 @@ impl Run {
 
     /// Waits until a request is due. False if the run was stopped before.
     async fn is_due(&self, request: u64) -> bool {
-        if self.load.rate == 0.0 {
+        let before = request.saturating_mul(self.load.plan.batch);
+        self.pace.is_due(before, &self.stop).await
+    }
+}
+
+/// How fast events may leave.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) begun: Instant,
+    /// Events a second; 0 is without a limit.
+    pub(crate) rate: f64,
+}
+
+impl Pace {
+    /// Waits until what comes after so many events is due. False if it was stopped before.
+    pub(crate) async fn is_due(&self, before: u64, stop: &CancellationToken) -> bool {
+        if self.rate == 0.0 {
             return true;
         }
-        let due = self.begun + due_after(request, self.load.plan.batch, self.load.rate);
+        let due = self.begun + due_after(before, self.rate);
         let wait = tokio::time::sleep_until(due.into());
-        self.stop.run_until_cancelled(wait).await.is_some()
+        stop.run_until_cancelled(wait).await.is_some()
     }
 }
 
@@ -133,9 +152,8 @@ impl Run {
     clippy::cast_precision_loss,
     reason = "a second is missed only after 2^53 events"
 )]
-fn due_after(request: u64, batch: u64, rate: f64) -> Duration {
-    let seconds = request as f64 * batch as f64 / rate;
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_hours(24 * 365))
+fn due_after(events: u64, rate: f64) -> Duration {
+    Duration::try_from_secs_f64(events as f64 / rate).unwrap_or(Duration::from_hours(24 * 365))
 }
 
 /// One connection.
@@ -261,8 +279,8 @@ mod tests {
 
     #[test]
     fn requests_are_due_at_the_rate_that_was_asked_for() {
-        assert_eq!(due_after(0, 100, 50.0), Duration::ZERO);
-        assert_eq!(due_after(10, 100, 50.0), Duration::from_secs(20));
-        assert!(due_after(u64::MAX, 10_000, 1e-300) > Duration::from_hours(24));
+        assert_eq!(due_after(0, 50.0), Duration::ZERO);
+        assert_eq!(due_after(1_000, 50.0), Duration::from_secs(20));
+        assert!(due_after(u64::MAX, 1e-300) > Duration::from_hours(24));
     }
 }

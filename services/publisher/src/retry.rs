@@ -76,11 +76,7 @@ pub(crate) struct Again {
 /// What an acknowledgement says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Receipt {
-    /// With `ack=stored`: events that were new, that were not, and those of them with
-    /// other content.
-    pub(crate) stored: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) conflicts: u64,
+    /// With `ack=stored`: events that can never be stored.
     pub(crate) buried: u64,
     /// With `partial=true`: how many items are no events, and why; not all may be listed.
     pub(crate) refused: u64,
@@ -159,8 +155,6 @@ struct Answer<'a> {
     #[serde(default)]
     duplicates: u64,
     #[serde(default)]
-    conflicts: u64,
-    #[serde(default)]
     refused: u64,
     #[serde(default)]
     errors: Vec<ItemError>,
@@ -191,9 +185,6 @@ fn receipt(body: &[u8], wish: Wish) -> Result<Receipt, String> {
     }
     let settled = answer.stored.saturating_add(answer.duplicates);
     Ok(Receipt {
-        stored: answer.stored,
-        duplicates: answer.duplicates,
-        conflicts: answer.conflicts,
         buried: match wish.ack {
             Ack::Queued => 0,
             Ack::Stored => answer.count.saturating_sub(settled),
@@ -336,9 +327,6 @@ mod tests {
         let body = r#"{"status":"stored","count":3,"stored":1,"duplicates":1,"conflicts":1,
                        "results":[{"topic":"t","event_id":"a","outcome":"stored"}]}"#;
         let receipt = Receipt {
-            stored: 1,
-            duplicates: 1,
-            conflicts: 1,
             buried: 1,
             ..Receipt::default()
         };

@@ -176,7 +176,7 @@ impl Run {
         let Outcome { verify, clean, .. } = self.outcome;
         let has_end = self.load.plan.events.is_some_and(|events| events > 0) && sent.is_complete;
         let mut is_settled = false;
-        if (has_end || verify || clean) && !self.queue_wait().is_zero() {
+        if verify || clean || (has_end && !self.queue_wait().is_zero()) {
             progress.enter(Phase::Settling);
             match self.gateway.settle(self.queue_wait()).await {
                 Ok(()) => {
@@ -194,8 +194,13 @@ impl Run {
                 Err(why) => report.fail(&format!("no verdict: {why:#}")),
             }
         }
-        if clean && let Err(why) = self.clean().await {
-            report.fail(&format!("delete the run's topics: {why:#}"));
+        if clean {
+            if let Err(why) = self.clean().await {
+                report.fail(&format!("delete the run's topics: {why:#}"));
+            }
+            if !is_settled {
+                report.fail("the queue was not empty: what was in it may make the topics anew");
+            }
         }
     }
 

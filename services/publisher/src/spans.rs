@@ -4,8 +4,10 @@ use http::{HeaderValue, StatusCode, Uri};
 use lifecycle::trace;
 use tracing::{Span, field};
 
+use crate::target::Target;
+
 /// Of one attempt at a request, until it is answered.
-pub(crate) fn request(uri: &Uri) -> Option<Span> {
+pub(crate) fn request(target: &Target, uri: &Uri) -> Option<Span> {
     let parent = trace::sampled(None)?;
     Some(parent.adopt(tracing::info_span!(
         parent: None,
@@ -15,7 +17,7 @@ pub(crate) fn request(uri: &Uri) -> Option<Span> {
         otel.status_code = field::Empty,
         http.request.method = "POST",
         http.response.status_code = field::Empty,
-        server.address = uri.host(),
+        server.address = target.uri.host(),
         url.path = uri.path(),
         trace_id = field::Empty,
     )))

@@ -3,12 +3,20 @@
 mod toy;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser as _;
-use lifecycle::Process;
+use lifecycle::{CancellationToken, Process};
 
 use crate::Args;
+use crate::args::Ack;
+use crate::client::Client;
+use crate::courier::{Address, Courier, Outcome};
+use crate::metrics::Metrics;
 use crate::report::Report;
+use crate::retry::{End, Receipt, Request, Wish};
+use crate::target::Target;
 use toy::{KEY, Mischief, Toy};
 
 fn args(toy: &Toy, words: &str) -> Args {
@@ -179,6 +187,16 @@ async fn a_run_is_cleaned_up_after_it_or_later() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_cleaned_up_after_under_a_full_queue_does_not_pass() {
+    let toy = Toy::start(Mischief::TakeTwice);
+    let words = "--events 0 --run one --clean --queue-wait-seconds 1";
+    let report = run(&toy, words).await;
+    assert!(!report.passed);
+    let why = "the queue was not empty: what was in it may make the topics anew";
+    assert_eq!(report.failures, [why]);
+}
+
+#[tokio::test]
 async fn a_key_is_sent_where_one_is_needed() {
     let toy = Toy::start(Mischief::Locked);
     let refused = run(&toy, "--events 1000 --batch 2").await;
@@ -267,6 +285,61 @@ async fn a_rate_is_kept() {
 }
 
 #[tokio::test]
+async fn a_rate_is_kept_with_a_file_too() {
+    let toy = Toy::start(Mischief::None);
+    let text: Vec<_> = (0..60).map(line).collect();
+    let report = ship(&toy, &text.join("\n"), "--batch 10 --rate 500").await;
+    assert!(report.passed, "{report:?}");
+    assert!((0.1..10.0).contains(&report.seconds), "{}", report.seconds);
+}
+
+/// One connection of a run that was told to stop.
+fn stopped(toy_url: &str, timeout: Duration) -> Courier {
+    let target = toy_url.parse::<Target>().unwrap();
+    let address = Address {
+        uri: target.path("/publish"),
+        content_type: "application/x-ndjson",
+    };
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let client = Client::new(target, None, timeout).unwrap();
+    let registry = lifecycle::metrics::registry("test").unwrap();
+    let metrics = Arc::new(Metrics::register(&registry).unwrap());
+    Courier::new(client, address, Duration::from_mins(1), stop, metrics)
+}
+
+const ONE: Wish = Wish {
+    events: 1,
+    ack: Ack::Queued,
+    request: Request::Sound,
+};
+
+#[tokio::test]
+async fn what_was_read_before_a_stop_is_sent_though_there_is_no_connection_yet() {
+    let toy = Toy::start(Mischief::None);
+    let mut courier = stopped(&toy.url, Duration::from_secs(10));
+    for number in 0..2 {
+        let delivery = courier.deliver(line(number).into(), ONE).await;
+        let acknowledged = Outcome::Over(End::Acknowledged(Receipt::default()));
+        assert_eq!(delivery.outcome, acknowledged);
+    }
+    assert_eq!(toy.lock().events.len(), 2);
+}
+
+#[tokio::test]
+async fn after_a_stop_a_gateway_that_does_not_answer_is_tried_once() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let mut courier = stopped(&url, Duration::from_millis(50));
+    for sent in [1, 0] {
+        let delivery = courier.deliver(line(0).into(), ONE).await;
+        let why = "no answer in time".to_owned();
+        assert_eq!(delivery.outcome, Outcome::Interrupted(why));
+        assert_eq!(delivery.sent, sent);
+    }
+}
+
+#[tokio::test]
 async fn the_report_is_saved_where_it_was_asked_for() {
     let toy = Toy::start(Mischief::None);
     let dir = tempfile::tempdir().unwrap();
@@ -349,6 +422,11 @@ async fn what_could_not_be_shipped_is_told_by_its_first_line() {
     let report = ship(&toy, &text.join("\n"), "").await;
     assert!(!report.passed);
     assert_eq!((report.failed, report.resume_from_line), (300, Some(1)));
+
+    // It can be opened and not read.
+    let report = run(&toy, "--file /").await;
+    assert!(!report.passed && !report.complete);
+    assert_eq!(report.resume_from_line, Some(1));
 
     let missing = args(&toy, "--file /nowhere/at/all");
     let process = Process::new("test").unwrap();

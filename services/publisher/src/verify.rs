@@ -1,8 +1,8 @@
 //! The verdict: whether all that was acknowledged is there, once, and as it was sent.
 //!
 //! The seed says what was sent; nothing of it was kept. Every event that is read back names
-//! the positions that it was made from, is made anew from them and compared. One bit for
-//! each key is all that has to be remembered, so ten million events take some megabytes.
+//! the positions that it was made from, is made anew from them and compared. Two bits
+//! for each event are all that has to be remembered: ten million take some megabytes.
 //!
 //! Of a request that was not acknowledged, any part may be there or not. What a 429 or a
 //! 503 answered must not have been taken, so it does not widen what the books may say.
