@@ -92,6 +92,34 @@ async fn each_request_is_one_trace_from_the_publisher_to_the_commit() {
 }
 
 #[tokio::test]
+async fn a_process_is_called_as_the_environment_says() {
+    let receiver = Receiver::start(Manner::Willing).await;
+    let sekali = Sekali::embedded().await;
+    let url = sekali.url("");
+    let flags = ["--events=1", "--target-url", &url];
+    let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop,team=till");
+    let name = ("OTEL_SERVICE_NAME", "desk");
+    for (told, service) in [
+        (&[][..], "sekali-publisher"),
+        (&[attributes], "shop"),
+        (&[attributes, name], "desk"),
+    ] {
+        let variables = receiver.variables("http/protobuf");
+        let variables = [&borrowed(&variables)[..], told].concat();
+        let mut publisher = Program::start_in("sekali-publisher", &flags, &variables);
+        assert!(publisher.ended().await.success(), "{}", publisher.log());
+        let mut spans = Vec::new();
+        until("its span is received", async || {
+            spans = receiver.spans();
+            spans.iter().any(|span| span.service == service)
+        })
+        .await;
+        let span = spans.iter().find(|span| span.service == service).unwrap();
+        assert_eq!(span.attributes["server.address"], "127.0.0.1");
+    }
+}
+
+#[tokio::test]
 async fn what_a_sender_says_of_its_trace_is_honoured() {
     let receiver = Receiver::start(Manner::Willing).await;
     let mut sekali = Sekali::full_in(0, &receiver.variables("grpc")).await;

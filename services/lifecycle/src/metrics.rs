@@ -41,7 +41,7 @@ pub(crate) fn register_phase(
     let (readiness, draining) = (readiness.clone(), draining.clone());
     registry.register(Box::new(PullingGauge::new(
         "sekali_ready",
-        "1 while the process is to be sent work, as /readyz says.",
+        "1 while it has started, does not drain and no check fails.",
         Box::new(move || u8::from(readiness.is_ready()).into()),
     )?))?;
     registry.register(Box::new(PullingGauge::new(

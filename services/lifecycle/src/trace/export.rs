@@ -4,8 +4,8 @@
 //! `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` turns traces on.
 //! Of the rest these are read here: `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER` (`none`),
 //! `OTEL_EXPORTER_OTLP_PROTOCOL` (`http/protobuf`, the default, or `grpc`),
-//! `OTEL_TRACES_SAMPLER` and its `_ARG`, `OTEL_SERVICE_NAME`; the exporter itself reads those
-//! of headers, time-outs, certificates and batches.
+//! `OTEL_TRACES_SAMPLER` and its `_ARG`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`; the
+//! exporter itself reads those of headers, time-outs, certificates and batches.
 //!
 //! Spans wait in a queue that is bounded and drops what is beyond it, and a thread of its own
 //! sends them: a receiver that is dead, slow or refuses costs no request anything.
@@ -20,6 +20,7 @@ use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{WithHttpConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanExporter};
 
 use super::SAMPLER;
@@ -45,11 +46,6 @@ pub(crate) fn tracer(process: &'static str) -> Result<Option<SdkTracer>, ConfigE
     let sampler = sampler(variable)?;
     let exporter = exporter(protocol)
         .map_err(|error| ConfigError::new(format!("OTEL_EXPORTER_OTLP_*: {error:#}")))?;
-    let mut resource = Resource::builder();
-    if variable("OTEL_SERVICE_NAME").is_none() {
-        resource = resource.with_service_name(process);
-    }
-    let version = opentelemetry::KeyValue::new("service.version", crate::process::VERSION);
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(Told {
             exporter,
@@ -57,12 +53,28 @@ pub(crate) fn tracer(process: &'static str) -> Result<Option<SdkTracer>, ConfigE
         })
         // What is not to be recorded has no span by then.
         .with_sampler(Sampler::AlwaysOn)
-        .with_resource(resource.with_attribute(version).build())
+        .with_resource(resource(process))
         .build();
     let tracer = provider.tracer("sekali");
     // A second start in one process, which only tests have, goes on with the first.
     let _ = (SAMPLER.set(sampler), PROVIDER.set(provider));
     Ok(Some(tracer))
+}
+
+/// Who tells. The name of one's own gives way to the environment's, of which
+/// `OTEL_SERVICE_NAME` goes before that among `OTEL_RESOURCE_ATTRIBUTES`.
+fn resource(process: &'static str) -> Resource {
+    let mut resource = Resource::builder_empty()
+        .with_service_name(process)
+        .with_detectors(&[
+            Box::new(TelemetryResourceDetector),
+            Box::new(EnvResourceDetector::new()),
+        ]);
+    if let Some(name) = variable("OTEL_SERVICE_NAME") {
+        resource = resource.with_service_name(name);
+    }
+    let version = opentelemetry::KeyValue::new("service.version", crate::process::VERSION);
+    resource.with_attribute(version).build()
 }
 
 /// Sends what waits, but not for longer than a moment.
