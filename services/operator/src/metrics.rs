@@ -32,21 +32,6 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             prometheus::Result::Ok(gauge)
         };
-        let seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "sekali_operator_reconcile_duration_seconds",
-                "One look at a resource and what followed from it.",
-            )
-            // From a millisecond to half a minute.
-            .buckets(exponential_buckets(0.001, 2.0, 16)?),
-            &["kind"],
-        )?;
-        registry.register(Box::new(seconds.clone()))?;
-        let leader = IntGauge::new(
-            "sekali_operator_leader",
-            "1 for the operator that holds the lease; only that one acts.",
-        )?;
-        registry.register(Box::new(leader.clone()))?;
         let metrics = Self {
             reconciles: counter(
                 "sekali_operator_reconciles_total",
@@ -58,7 +43,7 @@ impl Metrics {
                 "Looks that failed and are made again, by what failed.",
                 &["kind", "error"],
             )?,
-            seconds,
+            seconds: seconds(registry)?,
             active: gauge(
                 "sekali_operator_active_reconciles",
                 "Resources that are being looked at.",
@@ -87,7 +72,7 @@ impl Metrics {
                 "Chaos runs that came to a verdict: passed or failed.",
                 &["result"],
             )?,
-            leader,
+            leader: leader(registry)?,
         };
         // A counter that appears with its first event has no rate at it.
         for result in ["passed", "failed"] {
@@ -99,4 +84,27 @@ impl Metrics {
     pub(crate) fn write(&self, what: &str) {
         self.writes.with_label_values(&[what]).inc();
     }
+}
+
+fn seconds(registry: &Registry) -> prometheus::Result<HistogramVec> {
+    let seconds = HistogramVec::new(
+        HistogramOpts::new(
+            "sekali_operator_reconcile_duration_seconds",
+            "One look at a resource and what followed from it.",
+        )
+        // From a millisecond to half a minute.
+        .buckets(exponential_buckets(0.001, 2.0, 16)?),
+        &["kind"],
+    )?;
+    registry.register(Box::new(seconds.clone()))?;
+    Ok(seconds)
+}
+
+fn leader(registry: &Registry) -> prometheus::Result<IntGauge> {
+    let leader = IntGauge::new(
+        "sekali_operator_leader",
+        "1 for the operator that holds the lease; only that one acts.",
+    )?;
+    registry.register(Box::new(leader.clone()))?;
+    Ok(leader)
 }
