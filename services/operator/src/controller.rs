@@ -22,6 +22,10 @@ const CONCURRENCY: u16 = 4;
 /// Changes that follow each other faster are looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
+/// How long a look may take: less than a drain has, which waits for it. What is cut off is made
+/// again, from where it was. An API server that does not answer would hold it for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Looks at each resource of a kind when its spec changes and when the reconciler asks for
 /// it, until the shutdown; what is under way then is finished.
 pub(crate) async fn run<K, R, F>(context: Arc<Context>, shutdown: CancellationToken, reconcile: R)
@@ -96,11 +100,13 @@ where
         Ok(object) => object.clone(),
         Err(error) => {
             tracing::warn!(%kind, name, %error, "the resource can't be read");
+            context.recovered(&kind, &name);
             return Ok(Action::await_change());
         }
     };
     if is_disabled(&object) {
         tracing::info!(%kind, name, "the resource is to be left alone");
+        context.recovered(&kind, &name);
         return Ok(Action::await_change());
     }
     let metrics = &context.metrics;
@@ -108,7 +114,11 @@ where
     let active = metrics.active.with_label_values(&[&*kind]);
     active.inc();
     let begun = Instant::now();
-    let result = reconcile(object, Arc::clone(&context)).await;
+    let looked = tokio::time::timeout(PATIENCE, reconcile(object, Arc::clone(&context)));
+    let result = looked.await.unwrap_or_else(|late| {
+        let late = kube::Error::Service(late.into());
+        Err(Error::doing("end the look in time")(late))
+    });
     let seconds = metrics.seconds.with_label_values(&[&*kind]);
     seconds.observe(begun.elapsed().as_secs_f64());
     active.dec();
@@ -130,6 +140,7 @@ where
 #[cfg(test)]
 mod tests {
     use kube::runtime::reflector::ObjectRef;
+    use serde_json::json;
 
     use super::*;
     use crate::fixtures::Cluster;
@@ -149,5 +160,26 @@ mod tests {
         };
         let (counted, _) = Cluster::default().run(look).await;
         assert_eq!(counted, (1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_looks_at_any_more_does_not_back_off_either() {
+        let disabled = json!({
+            "metadata": {"name": "smoke", "annotations": {"sekali.dev/reconcile": "disabled"}},
+            "spec": {},
+        });
+        let unreadable = json!({"metadata": {"name": "smoke"}, "spec": 3});
+        for object in [disabled, unreadable] {
+            let object: DeserializeGuard<ChaosRun> = serde_json::from_value(object).unwrap();
+            let looked = async |context: Arc<Context>| {
+                let kind = ChaosRun::kind(&());
+                let gauge = context.metrics.backing_off.with_label_values(&[&*kind]);
+                context.pause(&kind, "smoke");
+                let never = |_: ChaosRun, _: Arc<Context>| async { panic!("it is looked at") };
+                look(Arc::new(object), context, never).await.unwrap();
+                gauge.get()
+            };
+            assert_eq!(Cluster::default().run(looked).await.0, 0);
+        }
     }
 }

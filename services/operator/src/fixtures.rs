@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     refused: BTreeMap<String, u16>,
     /// The same of what is read.
     unread: BTreeMap<String, u16>,
+    /// So many requests, the first ones, get no answer.
+    unanswered: usize,
     books: Option<Value>,
     topics: Vec<String>,
 }
@@ -84,6 +86,11 @@ impl Cluster {
         self
     }
 
+    pub(crate) fn unanswering(mut self, requests: usize) -> Self {
+        self.unanswered = requests;
+        self
+    }
+
     /// Runs some work against it. Returns what it came to and what was written, to the
     /// gateway too.
     pub(crate) async fn run<T>(
@@ -119,11 +126,16 @@ impl Cluster {
             metrics: Metrics::register(&registry).unwrap(),
         }));
         let mut writes = Vec::new();
+        let mut unanswered = Vec::new();
         let mut work = pin!(work(context));
         let done = loop {
             tokio::select! {
                 done = &mut work => break done,
                 Some((request, answer)) = handle.next_request() => {
+                    if unanswered.len() < self.unanswered {
+                        unanswered.push((request, answer));
+                        continue;
+                    }
                     answer.send_response(self.answer(request, &mut writes).await);
                 }
             }

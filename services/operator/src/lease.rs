@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, PostParams};
@@ -75,48 +75,51 @@ impl Lease {
         }
     }
 
-    /// Waits until it is held. False if the process is to end before.
-    pub(crate) async fn acquire(&mut self, shutdown: &CancellationToken) -> bool {
-        let mut ticks = Ticks::every(self.period(), shutdown);
+    /// Waits until it is held, and tells when that was asked for: it lasts from then on. None if
+    /// the process is to end before.
+    pub(crate) async fn acquire(&mut self, shutdown: &CancellationToken) -> Option<Instant> {
+        let patience = self.period();
+        let mut ticks = Ticks::every(patience, shutdown);
         while ticks.next().await {
-            match self.attempt().await {
+            let asked = Instant::now();
+            let attempt = in_time(patience, Box::pin(self.attempt()));
+            match shutdown.run_until_cancelled(attempt).await? {
                 Ok(true) => {
                     tracing::info!(lease = self.name, identity = self.identity, "leads");
                     self.metrics.leader.set(1);
-                    return true;
+                    return Some(asked);
                 }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, lease = self.name, "the lease can't be had"),
             }
         }
-        false
+        None
     }
 
     /// Renews it for as long as that works. It ends only with a failure: another may lead.
-    pub(crate) async fn keep(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn keep(&mut self, asked: Instant) -> anyhow::Result<()> {
         let never = CancellationToken::new();
         let mut ticks = Ticks::every(self.period(), &never);
-        let mut renewed = Instant::now();
+        let mut renewed = asked;
         // What is left then is the time that a request under way may still take.
         let patience = self.lasts.saturating_sub(self.period() / 2);
         while ticks.next().await {
             let asked = Instant::now();
             let left = patience.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = asked,
-                Ok(Ok(false)) => bail!("the lease {} is another's", self.name),
-                Ok(Err(error)) if renewed.elapsed() < patience => {
+            match in_time(left, Box::pin(self.attempt())).await {
+                Ok(true) => renewed = asked,
+                Ok(false) => bail!("the lease {} is another's", self.name),
+                Err(error) if renewed.elapsed() < patience => {
                     tracing::warn!(%error, lease = self.name, "the lease can't be renewed");
                 }
-                Ok(Err(_)) | Err(_) => {
-                    bail!("the lease {} could not be renewed in time", self.name)
-                }
+                Err(_) => bail!("the lease {} could not be renewed in time", self.name),
             }
         }
         Ok(())
     }
 
-    /// Leaves it to whoever asks next.
+    /// Leaves it to whoever asks next, if the API server answers soon: whoever lost it because
+    /// of that is to end.
     pub(crate) async fn release(&mut self) {
         self.metrics.leader.set(0);
         let released = async {
@@ -133,12 +136,9 @@ impl Lease {
             let replaced = self.api.replace(&self.name, &parameters, &object);
             replaced.await.map(drop)
         };
-        match released.await {
+        match in_time(self.period(), released).await {
             Ok(()) => tracing::info!(lease = self.name, "no longer leads"),
-            Err(error) => {
-                let error: kube::Error = error;
-                tracing::warn!(%error, lease = self.name, "the lease has to expire");
-            }
+            Err(error) => tracing::warn!(%error, lease = self.name, "the lease has to expire"),
         }
     }
 
@@ -146,7 +146,8 @@ impl Lease {
         self.lasts / 3
     }
 
-    /// Takes or renews it if it is this one's turn; says whether it holds it now.
+    /// Takes or renews it if it is this one's turn; says whether it holds it now. It is large,
+    /// so whoever waits for it holds it on the heap.
     async fn attempt(&mut self) -> kube::Result<bool> {
         let Some(object) = self.api.get_opt(&self.name).await? else {
             let object = Object {
@@ -193,6 +194,16 @@ impl Lease {
     }
 }
 
+/// The client itself waits for as long as the connection seems to live, and tries again and
+/// again what a busy API server refuses.
+async fn in_time<T>(
+    patience: Duration,
+    answer: impl Future<Output = kube::Result<T>>,
+) -> anyhow::Result<T> {
+    let answer = tokio::time::timeout(patience, answer).await;
+    Ok(answer.context("the API server does not answer in time")??)
+}
+
 /// Whether a write was taken, and not another's before it.
 fn held(written: kube::Result<Object>) -> kube::Result<bool> {
     match written {
@@ -204,7 +215,78 @@ fn held(written: kube::Result<Object>) -> kube::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::context::Context;
+    use crate::fixtures::Cluster;
+
+    const LASTS: Duration = Duration::from_millis(300);
+
+    fn lease(context: &Arc<Context>) -> Lease {
+        let name = "sekali-operator".into();
+        let (api, metrics) = (context.api(), context.metrics.clone());
+        Lease::new(api, name, "me".into(), LASTS, metrics)
+    }
+
+    /// An API server that takes requests and says nothing.
+    fn silent() -> Cluster {
+        Cluster::default().unanswering(usize::MAX)
+    }
+
+    async fn soon<T>(work: impl Future<Output = T>) -> T {
+        let done = tokio::time::timeout(Duration::from_secs(30), work).await;
+        done.expect("it lingers")
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_asked_again_and_holds_up_no_shutdown() {
+        let never = CancellationToken::new();
+        let work = async |context| lease(&context).acquire(&never).await;
+        let (asked, writes) = soon(Cluster::default().unanswering(2).run(work)).await;
+        assert!(asked.is_some() && !writes.is_empty(), "{writes:?}");
+
+        let shutdown = CancellationToken::new();
+        let work = async |context| {
+            let mut lease = lease(&context);
+            lease.lasts = Duration::from_hours(1);
+            let stop = async {
+                tokio::task::yield_now().await;
+                shutdown.cancel();
+            };
+            tokio::join!(lease.acquire(&shutdown), stop).0
+        };
+        let (asked, _) = soon(silent().run(work)).await;
+        assert_eq!(asked, None);
+    }
+
+    #[tokio::test]
+    async fn who_lost_the_lease_ends_though_the_server_does_not_answer() {
+        let work = async |context| {
+            let mut lease = lease(&context);
+            let kept = lease.keep(Instant::now()).await;
+            lease.release().await;
+            kept
+        };
+        let (kept, _) = soon(silent().run(work)).await;
+        let why = kept.unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "the lease sekali-operator could not be renewed in time"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_lease_lasts_from_when_it_was_asked_for() {
+        let work = async |context| {
+            let mut lease = lease(&context);
+            lease.lasts = Duration::from_mins(2);
+            let asked = Instant::now().checked_sub(lease.lasts).unwrap();
+            lease.keep(asked).await
+        };
+        let (kept, _) = soon(silent().run(work)).await;
+        kept.unwrap_err();
+    }
 
     #[test]
     fn a_lease_is_taken_only_from_nobody_and_from_who_is_gone() {

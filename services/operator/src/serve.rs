@@ -40,6 +40,7 @@ pub(crate) async fn start(process: &Process, args: Serve) -> anyhow::Result<()> 
         .map(|path| own_pipeline(&path).map_err(|error| refuse("--pipeline-file", &path, &error)))
         .transpose()?;
     let identity = identity.map_or_else(host_name, Ok)?;
+    let gateways = Gateways::new(api_key_file)?;
     let metrics = Metrics::register(&process.metrics)?;
     process.serve_admin(admin.admin_addr)?;
 
@@ -59,7 +60,7 @@ pub(crate) async fn start(process: &Process, args: Serve) -> anyhow::Result<()> 
         namespace,
         instance,
         identity,
-        gateways: Gateways::new(api_key_file)?,
+        gateways,
         template,
         metrics,
     });
@@ -76,9 +77,9 @@ async fn lead(
     own: Option<Pipeline>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    if !lease.acquire(&shutdown).await {
+    let Some(asked) = lease.acquire(&shutdown).await else {
         return Ok(());
-    }
+    };
     let work = async {
         if let Some(own) = own {
             install(&own, &context).await?;
@@ -89,7 +90,7 @@ async fn lead(
         );
         anyhow::Ok(())
     };
-    let worked = work_while(lease.keep(), work).await;
+    let worked = work_while(lease.keep(asked), work).await;
     lease.release().await;
     worked
 }
