@@ -1,4 +1,5 @@
-//! The controller of Pipelines: look, decide, scale, say.
+//! The controller of Pipelines: look, decide, scale, say; but before it scales, what bounds how
+//! soon it does so again.
 //!
 //! It looks every few seconds, since the queue tells nobody that it grows.
 
@@ -33,43 +34,67 @@ pub(crate) async fn reconcile(pipeline: Pipeline, context: Arc<Context>) -> Resu
     let name = pipeline.name_any();
     // What the watch holds may be older than what was written last.
     let read = pipelines.get_opt(&name).await;
-    let Some(pipeline) = read.map_err(Error::doing("read the Pipeline"))? else {
+    let Some(mut pipeline) = read.map_err(Error::doing("read the Pipeline"))? else {
         return Ok(Action::await_change());
     };
     if pipeline.spec.instance != context.instance || pipeline.metadata.deletion_timestamp.is_some()
     {
         return Ok(Action::await_change());
     }
-    let looked = look(&pipeline, &context).await;
+    let looked = look(&mut pipeline, &context).await;
     if let Err(error) = &looked
         && error.is_refusal()
     {
-        say_refused(&pipeline, error, &context).await;
+        say_refused(&mut pipeline, error, &context).await;
     }
     looked
 }
 
-async fn look(pipeline: &Pipeline, context: &Context) -> Result<Action, Error> {
+/// Leaves the Pipeline as it then is.
+async fn look(pipeline: &mut Pipeline, context: &Context) -> Result<Action, Error> {
     let seen = observe(pipeline, context).await?;
     let Decision { scale, status } = decide(pipeline, &seen, now());
     if let Some(workers) = scale {
+        spend_quiet(pipeline, &status, context).await?;
         rescale(pipeline, &seen, &status, workers, context).await?;
     }
     say(pipeline, &status, context).await?;
     Ok(Action::requeue(PERIOD))
 }
 
+/// A quiet period that is over stands in the status no more by the time that workers go: who
+/// is killed between the two, or may not write, would let half of them go at each look.
+async fn spend_quiet(
+    pipeline: &mut Pipeline,
+    decided: &PipelineStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    let Some(status) = pipeline.status.clone() else {
+        return Ok(());
+    };
+    let status = PipelineStatus {
+        quiet_since: decided.quiet_since.clone(),
+        ..status
+    };
+    say(pipeline, &status, context).await
+}
+
 /// Writes a status that differs from the one that stands there.
-async fn say(pipeline: &Pipeline, status: &PipelineStatus, context: &Context) -> Result<(), Error> {
+async fn say(
+    pipeline: &mut Pipeline,
+    status: &PipelineStatus,
+    context: &Context,
+) -> Result<(), Error> {
     if pipeline.status.as_ref() != Some(status) {
-        context.write_status(pipeline, status).await?;
+        let written = context.write_status(pipeline, status).await?;
         tell(pipeline, status, context).await;
+        *pipeline = written;
     }
     Ok(())
 }
 
 /// Whether it is ready is not known any more, and what stands there would go on saying so.
-async fn say_refused(pipeline: &Pipeline, error: &Error, context: &Context) {
+async fn say_refused(pipeline: &mut Pipeline, error: &Error, context: &Context) {
     let mut status = pipeline.status.clone().unwrap_or_default();
     let aspect = Aspect::new(READY, Truth::Unknown, REFUSED, error.to_string());
     aspect.enter(&mut status.conditions, pipeline.metadata.generation, now());

@@ -105,6 +105,9 @@ fn scale(
         |truth: bool, reason, message: String| Aspect::new(SCALING, truth, reason, message);
     let limits = &pipeline.spec.workers;
     let name = &limits.deployment;
+    // A time in which nobody looks at the load is not a quiet one: each way out but the last
+    // begins it anew.
+    let quiet_since = status.quiet_since.take();
     let Some(staff) = staff else {
         let message = format!("there is no Deployment {name}");
         return (0, aspect(false, "NoDeployment", message));
@@ -118,7 +121,6 @@ fn scale(
         return (staff.wanted, aspect(false, "OtherOwner", message));
     }
     if pipeline.spec.paused {
-        status.quiet_since = None;
         return (0, aspect(false, "Paused", "spec.paused is true".into()));
     }
     let bounded = staff.wanted.clamp(limits.min, limits.max);
@@ -133,7 +135,7 @@ fn scale(
     };
     let memory = Memory {
         worker_rate: status.worker_rate.map(as_float),
-        quiet_since: status.quiet_since.as_ref().map(|time| time.0),
+        quiet_since: quiet_since.map(|time| time.0),
     };
     let (wanted, memory) = desired(limits, load, staff, memory, now);
     status.worker_rate = memory.worker_rate.map(as_whole);

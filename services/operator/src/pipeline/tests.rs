@@ -143,6 +143,51 @@ async fn what_the_api_server_refuses_is_a_failure_of_its_class() {
     assert_eq!(status(&writes).desired_workers, None);
 }
 
+/// A gateway with nothing to do, and workers after a quiet period.
+fn idle(status: &PipelineStatus, workers: i32) -> Cluster {
+    let deployment = json!({
+        "metadata": {"name": "sekali-worker"},
+        "spec": {"replicas": workers, "selector": {}, "template": {}},
+        "status": {"readyReplicas": workers},
+    });
+    let cluster = cluster(Some(status)).with_books(0, 0.0);
+    cluster.with(DEPLOYMENT, &deployment)
+}
+
+#[tokio::test]
+async fn a_quiet_period_is_spent_before_workers_go() {
+    let scale = format!("{DEPLOYMENT}/scale");
+    let said = format!("{PIPELINE}/status");
+    let (_, writes) = look(cluster(None).with_books(0, 0.0)).await;
+    let mut status = status(&writes);
+    status.quiet_since = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+
+    let (result, writes) = look(idle(&status, 4)).await;
+    assert_eq!(result.unwrap(), Action::requeue(PERIOD));
+    let paths = writes.iter().map(|write| write.path.split('?').next());
+    let paths: Vec<_> = paths.flatten().collect();
+    assert_eq!(paths[..2], [&said, &scale], "{writes:?}");
+    assert_eq!(writes[0].body["status"]["quietSince"], Value::Null);
+    // What is not done yet is not said.
+    assert_eq!(writes[0].body["status"]["desiredWorkers"], 1);
+    assert_eq!(writes[1].body["spec"], json!({"replicas": 2}));
+
+    // Who could not write it lets nobody go.
+    for code in [403, 409, 500] {
+        let (result, writes) = look(idle(&status, 4).refusing(&said, code)).await;
+        result.unwrap_err();
+        assert_eq!(of(&writes, &scale), Vec::<&Write>::new(), "{code}");
+    }
+
+    // Nor does the next one if they could not go.
+    let (result, writes) = look(idle(&status, 4).refusing(&scale, 503)).await;
+    result.unwrap_err();
+    let spent = serde_json::from_value(writes[0].body["status"].clone()).unwrap();
+    let (result, writes) = look(idle(&spent, 4)).await;
+    result.unwrap();
+    assert_eq!(of(&writes, &scale), Vec::<&Write>::new());
+}
+
 #[tokio::test]
 async fn what_the_api_server_refuses_is_said_once() {
     let refused = |status: Option<&PipelineStatus>, path: &str, code| {

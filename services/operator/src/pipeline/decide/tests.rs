@@ -164,6 +164,66 @@ fn a_pause_scales_to_none_and_back_whatever_the_books() {
 }
 
 #[test]
+fn a_time_in_which_nobody_looked_at_the_load_was_no_quiet_one() {
+    let pipeline_at = |status: Option<&PipelineStatus>, paused: bool| {
+        let mut pipeline = pipeline(&json!({"paused": paused}));
+        pipeline.status = status.cloned();
+        pipeline
+    };
+    let idle = Seen {
+        workers: Some(Replicas {
+            wanted: 4,
+            ready: 4,
+        }),
+        ..seen()
+    };
+    let quiet = decide(&pipeline_at(None, false), &idle, at(0)).status;
+    assert_eq!(quiet.quiet_since, Some(Time(at(0))));
+    for (blind, paused, reason) in [
+        (
+            Seen {
+                books: Err("x".into()),
+                ..idle.clone()
+            },
+            false,
+            "BooksUnreadable",
+        ),
+        (
+            Seen {
+                owner: Some("h".into()),
+                ..idle.clone()
+            },
+            false,
+            "OtherOwner",
+        ),
+        (
+            Seen {
+                older: Some("first".into()),
+                ..idle.clone()
+            },
+            false,
+            "Claimed",
+        ),
+        (
+            Seen {
+                workers: None,
+                ..idle.clone()
+            },
+            false,
+            "NoDeployment",
+        ),
+        (idle.clone(), true, "Paused"),
+    ] {
+        let decision = decide(&pipeline_at(Some(&quiet), paused), &blind, at(5));
+        assert_eq!(said(&decision, SCALING), is("False", reason));
+        let status = Some(&decision.status);
+        let again = decide(&pipeline_at(status, false), &idle, at(200));
+        assert_eq!(again.scale, None, "{reason}");
+        assert_eq!(again.status.quiet_since, Some(Time(at(200))), "{reason}");
+    }
+}
+
+#[test]
 fn books_that_do_not_add_up_are_told_with_their_numbers() {
     let mut seen = seen();
     seen.books = Ok(Books {
