@@ -19,11 +19,12 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::conditions::{Aspect, REFUSED, find};
-use crate::context::{Context, apply, now};
+use crate::context::{Context, apply};
 use crate::error::Error;
 use crate::resources::{
     ChaosRun, ChaosRunStatus, FaultAction, Injection, Phase, Pipeline, Target, Verdict,
 };
+use crate::time::now;
 use decide::{COMPLETE, decide, is_late};
 use verdict::PASSED;
 
@@ -154,8 +155,11 @@ async fn finish_injections(run: &mut ChaosRun, context: &Context) -> Result<(), 
         return Ok(());
     };
     for injection in status.injected.iter_mut().filter(|one| !one.done) {
-        inject(injection, context).await?;
+        let has_hit = inject(injection, context).await?;
         injection.done = true;
+        if !has_hit {
+            continue;
+        }
         let Injection {
             target,
             action,
@@ -177,7 +181,8 @@ async fn finish_injections(run: &mut ChaosRun, context: &Context) -> Result<(), 
     Ok(())
 }
 
-async fn inject(injection: &Injection, context: &Context) -> Result<(), Error> {
+/// Says whether this deleted the pod.
+async fn inject(injection: &Injection, context: &Context) -> Result<bool, Error> {
     let grace = match (injection.action, injection.target) {
         (FaultAction::Terminate, _) => None,
         (FaultAction::Kill, Target::Aggregator | Target::Worker) => Some(0),
@@ -197,9 +202,9 @@ async fn inject(injection: &Injection, context: &Context) -> Result<(), Error> {
         .delete(&injection.pod, &parameters)
         .await
     {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         // It is gone, or another has its name.
-        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(false),
         Err(error) => Err(Error::doing("delete a pod")(error)),
     }
 }

@@ -3,6 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::time::whole_seconds;
+
 /// The longest message that the API server takes.
 const MAX_MESSAGE: usize = 32_768;
 
@@ -89,11 +91,6 @@ impl Aspect {
 /// The condition of a type.
 pub(crate) fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|one| one.type_ == type_)
-}
-
-/// The API server keeps no fractions of them.
-pub(crate) fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 #[cfg(test)]

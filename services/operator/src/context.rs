@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt as _};
-use lifecycle::{Backoff, backoff, clock};
+use lifecycle::{Backoff, backoff};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -199,7 +199,21 @@ pub(crate) fn is_disabled(object: &impl Resource) -> bool {
         .is_some_and(|value| value == "disabled")
 }
 
-/// The wall clock, in Kubernetes' own type.
-pub(crate) fn now() -> Timestamp {
-    Timestamp::from_microsecond(clock::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH)
+/// All of a kind in a namespace but those that can't be read: one of them hides no other.
+pub(crate) async fn list<K>(api: &Api<K>) -> kube::Result<Vec<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned,
+{
+    let (client, namespace) = (api.clone().into_client(), api.namespace());
+    let guarded: Api<DeserializeGuard<K>> = Api::namespaced(client, namespace.unwrap_or_default());
+    let all = guarded.list(&ListParams::default()).await?;
+    let readable = |one: DeserializeGuard<K>| {
+        let (kind, name) = (K::kind(&()), one.name_any());
+        let unreadable = |error: &InvalidObject| {
+            lifecycle::seldom!(warn, %kind, name, %error, "the resource can't be read");
+        };
+        one.0.inspect_err(unreadable).ok()
+    };
+    Ok(all.items.into_iter().filter_map(readable).collect())
 }

@@ -55,6 +55,10 @@ impl Cluster {
         self
     }
 
+    pub(crate) fn object(&self, path: &str) -> &Value {
+        &self.objects[path]
+    }
+
     /// What the gateway says; without it, none answers.
     pub(crate) fn with_books(mut self, queue: i64, age: f64) -> Self {
         self.books = Some(json!({

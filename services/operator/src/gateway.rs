@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lifecycle::ConfigError;
+use lifecycle::args::read_key;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +14,9 @@ use crate::resources::GatewayRef;
 /// How long an answer may take. The books are a few rows; who waits longer for them holds
 /// up the next look.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a bad key file is told by.
+const KEY_FLAG: &str = "--api-key-file";
 
 /// A way to the gateways of all installations.
 #[derive(Debug, Clone)]
@@ -41,11 +46,20 @@ pub(crate) struct Books {
     pub(crate) recorded_rate: f64,
 }
 
+/// Events, or events a second, for a rate.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "up to 2^53 it is the same number, and more is no rate of anything"
+)]
+pub(crate) fn as_float(events: i64) -> f64 {
+    events as f64
+}
+
 /// Why there is no answer that could be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatewayError {
-    #[error("read the API key of {0}: {1}")]
-    Key(PathBuf, std::io::Error),
+    #[error(transparent)]
+    Key(#[from] ConfigError),
     #[error("no gateway answers at {base}: {why}")]
     Unreachable { base: String, why: String },
     #[error("the gateway at {base} answers what this operator can't read: {why}")]
@@ -70,8 +84,11 @@ struct Problem {
 }
 
 impl Gateways {
-    /// The key file is read at each request: keys may be exchanged while this runs.
-    pub(crate) fn new(key_file: Option<PathBuf>) -> reqwest::Result<Self> {
+    /// The key file is read at each request too: keys may be exchanged while this runs.
+    pub(crate) fn new(key_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        if let Some(path) = &key_file {
+            read_key(KEY_FLAG, path)?;
+        }
         let client = Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         Ok(Self { client, key_file })
     }
@@ -138,11 +155,7 @@ impl Gateway {
     async fn send(&self, request: RequestBuilder) -> Result<Response, GatewayError> {
         let request = match &self.key_file {
             None => request,
-            Some(path) => {
-                let key = tokio::fs::read_to_string(path).await;
-                let key = key.map_err(|error| GatewayError::Key(path.clone(), error))?;
-                request.bearer_auth(key.trim())
-            }
+            Some(path) => request.bearer_auth(read_key(KEY_FLAG, path)?),
         };
         let answer = request.send().await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
@@ -175,5 +188,32 @@ impl Gateway {
             base: self.base.clone(),
             why: why.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_that_is_none_is_said_to_be_so_at_the_start_and_later() {
+        let path = std::env::temp_dir().join(format!("sekali-key-{}", std::process::id()));
+        std::fs::write(&path, "a-key\n").unwrap();
+        let gateways = Gateways::new(Some(path.clone())).unwrap();
+        let gateway = GatewayRef {
+            service: "sekali".into(),
+            port: 8080,
+        };
+        let gateway = gateways.of("test", &gateway);
+        let words = "it must hold one key and nothing else";
+        for written in ["", "one\ntwo"] {
+            std::fs::write(&path, written).unwrap();
+            let error = gateway.books().await.unwrap_err().to_string();
+            assert!(error.starts_with("--api-key-file /"), "{error}");
+            assert!(error.ends_with(words), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = Gateways::new(Some(path)).unwrap_err();
+        assert!(error.is::<ConfigError>(), "{error}");
     }
 }

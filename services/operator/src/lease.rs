@@ -14,8 +14,8 @@ use kube::api::{Api, PostParams};
 use kube::core::ObjectMeta;
 use lifecycle::{CancellationToken, Ticks};
 
-use crate::context::now;
 use crate::metrics::Metrics;
+use crate::time::now;
 
 /// A claim to the Lease of a name.
 pub(crate) struct Lease {

@@ -13,7 +13,7 @@
 //! 2. `pipeline`: `desired` and `decide`, which are pure, then the controller around them.
 //! 3. `chaos`: `decide`, `schedule`, `job` and `verdict`, which are pure; `observe` and
 //!    `cleanup`; the controller.
-//! 4. `controller`, `context`, `conditions`, `lease`: what both controllers stand on.
+//! 4. `controller`, `context`, `conditions`, `time`, `lease`: what both controllers stand on.
 //! 5. `serve` and `errand`: what the program does.
 
 pub mod args;
@@ -31,6 +31,7 @@ mod metrics;
 mod pipeline;
 pub mod resources;
 mod serve;
+mod time;
 
 use std::process::ExitCode;
 

@@ -18,12 +18,11 @@ use kube::{Api, Resource as _, ResourceExt};
 use serde_json::json;
 
 use crate::conditions::{Aspect, REFUSED, Truth, find};
-use crate::context::{Context, apply, now};
+use crate::context::{Context, apply, list};
 use crate::error::Error;
 use crate::resources::{Pipeline, PipelineStatus};
+use crate::time::now;
 use decide::{BALANCED, Decision, READY, Replicas, SCALING, Seen, decide};
-
-pub(crate) use desired::{as_float, elapsed};
 
 /// How often to look: half of what a grown queue may wait for more workers.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -177,7 +176,7 @@ async fn owner(deployment: &str, context: &Context) -> Result<Option<String>, Er
 
 /// A Pipeline that was there before and claims the same workers.
 async fn older(pipeline: &Pipeline, context: &Context) -> Result<Option<String>, Error> {
-    let all = context.api::<Pipeline>().list(&ListParams::default()).await;
+    let all = list(&context.api::<Pipeline>()).await;
     let all = all.map_err(Error::doing("list the Pipelines"))?;
     let age = |one: &Pipeline| (one.creation_timestamp().map(|time| time.0), one.name_any());
     let claims = |one: &&Pipeline| {

@@ -12,11 +12,11 @@ use super::decide::CLEANING;
 use super::job::topic_prefix;
 use super::observe::{has_ended, own, run_pods};
 use super::{PERIOD, hold, is_held};
-use crate::context::{Context, now};
+use crate::context::Context;
 use crate::error::Error;
 use crate::gateway::{Gateway, GatewayError};
-use crate::pipeline::elapsed;
 use crate::resources::{ChaosRun, Pipeline};
+use crate::time::{elapsed, now};
 
 /// How long to wait for the queue to be empty: what is still in it would make a topic anew.
 /// Others may fill it without an end.

@@ -12,9 +12,9 @@ use kube::ResourceExt as _;
 use super::job::{names, seed};
 use super::schedule::{Victim, due, planned};
 use super::verdict::{Outcome, PASSED, done, judge, publishers, totals};
-use crate::conditions::{Aspect, REFUSED, Truth, find, whole_seconds};
-use crate::pipeline::elapsed;
+use crate::conditions::{Aspect, REFUSED, Truth, find};
 use crate::resources::{ChaosRun, ChaosRunStatus, Phase, Verdict};
+use crate::time::{elapsed, whole_seconds};
 
 pub(crate) const COMPLETE: &str = "Complete";
 

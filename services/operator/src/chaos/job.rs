@@ -10,14 +10,14 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::core::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::pipeline::as_float;
+use crate::gateway::as_float;
 use crate::resources::{ChaosRun, ChaosRunSpec, GatewayRef, Ids};
 
 /// On the Jobs and pods of a run: its name.
 pub(crate) const RUN_LABEL: &str = "sekali.dev/chaosrun";
 
 /// The container of the template that is the publisher.
-const CONTAINER: &str = "publisher";
+pub(super) const CONTAINER: &str = "publisher";
 
 /// Where Kubernetes reads the termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";

@@ -9,13 +9,13 @@ use kube::api::ListParams;
 
 use super::cleanup;
 use super::decide::{Obstacle, Publisher, Seen};
-use super::job::{RUN_LABEL, names};
+use super::job::{CONTAINER, RUN_LABEL, names};
 use super::phase;
 use super::report;
 use super::schedule::Victim;
 use super::verdict::Outcome;
 use crate::conditions::find;
-use crate::context::{Context, is_disabled};
+use crate::context::{Context, is_disabled, list};
 use crate::error::Error;
 use crate::resources::{ChaosRun, Phase, Pipeline, Target};
 
@@ -75,7 +75,7 @@ async fn obstacle(
             return obstacle("PipelineNotReady", message);
         }
     }
-    let all = context.api::<ChaosRun>().list(&ListParams::default()).await;
+    let all = list(&context.api::<ChaosRun>()).await;
     let all = all.map_err(Error::doing("list the ChaosRuns"))?;
     if let Some(other) = all.iter().find(|other| goes_first(other, run)) {
         let message = format!("the ChaosRun {} goes first", other.name_any());
@@ -151,15 +151,14 @@ fn is_running(job: &Job) -> bool {
     ready.is_some_and(|ready| ready > 0)
 }
 
-/// What its pod's termination message says.
+/// What the termination message of its pod's publisher says.
 fn outcome(job: &Job, pods: &[Pod]) -> Outcome {
     let name = job.name_any();
     let of_job = |pod: &&Pod| pod.labels().get("batch.kubernetes.io/job-name") == Some(&name);
     let message = pods.iter().filter(of_job).find_map(|pod| {
         let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-        let states = containers
-            .iter()
-            .filter_map(|one| one.state.as_ref()?.terminated.as_ref());
+        let own = containers.iter().filter(|one| one.name == CONTAINER);
+        let states = own.filter_map(|one| one.state.as_ref()?.terminated.as_ref());
         let mut messages = states.filter_map(|state| state.message.as_ref());
         messages.find(|message| !message.trim().is_empty())
     });

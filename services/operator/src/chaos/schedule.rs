@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use lifecycle::{GOLDEN, mix};
 
-use crate::conditions::whole_seconds;
-use crate::pipeline::elapsed;
 use crate::resources::{Fault, Injection, Target};
+use crate::time::{elapsed, whole_seconds};
 
 /// A pod that may be hit: it runs, and nobody is deleting it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,15 +70,12 @@ pub(crate) fn due(
     due
 }
 
-/// SplitMix64's finalizer: any number of those that a seed, a fault and a turn make.
+/// Any number of those that a seed, a fault and a turn make.
 fn draw(seed: i64, fault: i32, turn: usize) -> usize {
-    let mut z = seed.cast_unsigned()
+    let begin = seed.cast_unsigned()
         ^ (u64::from(fault.cast_unsigned()) << 32)
         ^ u64::try_from(turn).unwrap_or_default();
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    usize::try_from((z ^ (z >> 31)) >> 33).unwrap_or_default()
+    usize::try_from(mix(begin.wrapping_add(GOLDEN)) >> 33).unwrap_or_default()
 }
 
 #[cfg(test)]

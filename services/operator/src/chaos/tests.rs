@@ -156,6 +156,9 @@ async fn what_was_decided_is_done_once_with_the_grace_that_fits() {
                 .unwrap();
             assert_eq!(status.body["status"]["injected"][0]["done"], true);
             assert_eq!(status.body["status"]["faults"], "1/5");
+            // What somebody else deleted is not told of as one's own.
+            let is_told = |one: &Write| one.body["reason"] == "FaultInjected";
+            assert_eq!(writes.iter().any(is_told), answer == 200, "{answer}");
         }
     }
 }
@@ -341,7 +344,7 @@ async fn a_clean_up_that_is_refused_says_why_and_holds_no_run_for_ever() {
 }
 
 #[tokio::test]
-async fn a_run_waits_for_an_older_one_unless_that_is_left_alone() {
+async fn a_run_waits_for_an_older_one_unless_that_is_left_alone_or_unreadable() {
     let mut run = run(&Value::Null);
     run["metadata"]["creationTimestamp"] = json!(now().to_string());
     let mut older = run.clone();
@@ -357,11 +360,23 @@ async fn a_run_waits_for_an_older_one_unless_that_is_left_alone() {
     older["metadata"]["annotations"] = json!({"sekali.dev/reconcile": "disabled"});
     let (_, writes) = look(&run, beside(&older)).await;
     assert_eq!(status(&writes)["phase"], "Starting");
+    // Nor for one of which nobody can tell what it is.
+    let mut unreadable = older;
+    unreadable["metadata"]["annotations"] = Value::Null;
+    unreadable["status"] = json!({"phase": "Over"});
+    let (_, writes) = look(&run, beside(&unreadable)).await;
+    assert_eq!(status(&writes)["phase"], "Starting");
 }
 
 #[tokio::test]
 async fn publishers_that_ended_are_judged_by_their_termination_messages() {
     let run = held("Running", &[]);
+    let container = |name: &str, state: &Value| {
+        json!({
+            "name": name, "state": state, "ready": false, "restartCount": 0, "image": "",
+            "imageID": "",
+        })
+    };
     let pod = |number: i32, message: &str| {
         let state = json!({"terminated": {"exitCode": 1, "message": message}});
         json!({
@@ -369,10 +384,10 @@ async fn publishers_that_ended_are_judged_by_their_termination_messages() {
                 "name": format!("p-{number}"),
                 "labels": {"batch.kubernetes.io/job-name": format!("smoke-1a2b3c4d-{number}")},
             },
-            "status": {"containerStatuses": [{
-                "name": "publisher", "state": state, "ready": false, "restartCount": 0,
-                "image": "", "imageID": "",
-            }]},
+            "status": {"containerStatuses": [
+                container("beside", &json!({"terminated": {"exitCode": 0, "message": "bye"}})),
+                container("publisher", &state),
+            ]},
         })
     };
     let report = json!({

@@ -3,7 +3,7 @@
 use super::report::{Findings, Report};
 use super::schedule::planned;
 use crate::conditions::Aspect;
-use crate::pipeline::as_float;
+use crate::gateway::as_float;
 use crate::resources::{ChaosRunSpec, Injection, PublisherStatus, Totals, Verdict};
 
 pub(crate) const PASSED: &str = "Passed";

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use lifecycle::{Process, Ticks};
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::args::Retire;
-use crate::context::connect;
+use crate::context::{self, connect};
 use crate::resources::{ChaosRun, Pipeline};
 
 /// How often to look whether they are gone.
@@ -81,14 +81,14 @@ async fn delete_runs(
     }
 }
 
-/// All there are of a kind; without its definition there are none.
+/// All of a kind that can be read; without its definition there are none.
 async fn list<K>(api: &Api<K>) -> anyhow::Result<Vec<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     K: Clone + DeserializeOwned + Debug,
 {
-    match api.list(&ListParams::default()).await {
-        Ok(all) => Ok(all.items),
+    match context::list(api).await {
+        Ok(all) => Ok(all),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("list the {}", K::plural(&()))),
     }
@@ -178,6 +178,23 @@ mod tests {
         assert_eq!(error, "stopped before the runs were gone");
         let pipeline = format!("{PIPELINES}/sekali");
         assert!(!deleted(&writes).contains(&&*pipeline), "{writes:?}");
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_read_holds_up_no_uninstall() {
+        let unreadable = json!({"metadata": {"name": "odd"}, "spec": 3});
+        let mut cluster = cluster(&[]);
+        for path in [PIPELINES, RUNS] {
+            let mut list = cluster.object(path).clone();
+            list["items"]
+                .as_array_mut()
+                .unwrap()
+                .insert(0, unreadable.clone());
+            cluster = cluster.with(path, &list);
+        }
+        let (result, writes) = retired(cluster, &CancellationToken::new()).await;
+        result.unwrap();
+        assert_eq!(deleted(&writes), [format!("{PIPELINES}/sekali")]);
     }
 
     #[tokio::test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::desired::{Load, Memory, Staff, as_float, desired};
-use crate::conditions::{Aspect, Truth, whole_seconds};
-use crate::gateway::Books;
+use super::desired::{Load, Memory, Staff, desired};
+use crate::conditions::{Aspect, Truth};
+use crate::gateway::{Books, as_float};
 use crate::resources::{Pipeline, PipelineStatus};
+use crate::time::whole_seconds;
 
 pub(crate) const READY: &str = "Ready";
 pub(crate) const BALANCED: &str = "Balanced";

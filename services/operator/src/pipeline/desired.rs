@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
+use crate::gateway::as_float;
 use crate::resources::Workers;
+use crate::time::elapsed;
 
 /// Events a second that one worker is taken to record until one was seen. Low: too many
 /// workers for a while cost less than too few.
@@ -113,26 +115,12 @@ fn learn(load: Load, staff: Staff, before: Option<f64>, unchanged_for: Duration)
     })
 }
 
-/// None of it if the clock went back.
-pub(crate) fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
-}
-
 #[expect(
     clippy::cast_possible_truncation,
     reason = "it is clamped to what an i32 holds"
 )]
 fn whole(workers: f64) -> i32 {
     workers.ceil().clamp(0.0, f64::from(i32::MAX)) as i32
-}
-
-/// Events, or events a second, for a rate.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "up to 2^53 it is the same number, and more is no rate of anything"
-)]
-pub(crate) fn as_float(events: i64) -> f64 {
-    events as f64
 }
 
 #[cfg(test)]

@@ -189,6 +189,19 @@ async fn a_quiet_period_is_spent_before_workers_go() {
 }
 
 #[tokio::test]
+async fn a_pipeline_that_can_not_be_read_stops_no_other() {
+    let unreadable = json!({
+        "metadata": {"name": "first", "creationTimestamp": "2025-01-01T00:00:00Z"},
+        "spec": {"instance": "sekali", "workers": 3},
+    });
+    let list = json!({"metadata": {}, "items": [unreadable, pipeline(None)]});
+    let cluster = cluster(None).with_books(50_000, 2.0);
+    let (result, writes) = look(cluster.with("sekali.dev/v1alpha1/pipelines", &list)).await;
+    result.unwrap();
+    assert_eq!(of(&writes, &format!("{DEPLOYMENT}/scale")).len(), 1);
+}
+
+#[tokio::test]
 async fn what_the_api_server_refuses_is_said_once() {
     let refused = |status: Option<&PipelineStatus>, path: &str, code| {
         let cluster = cluster(status).with_books(50_000, 2.0);
