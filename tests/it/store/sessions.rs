@@ -1,6 +1,7 @@
 //! What a session of PostgreSQL is told, whatever the server's own settings, and what is left
 //! behind on one.
 
+use event::{EventId, Topic};
 use futures::future::join_all;
 use sqlx::{Connection as _, PgConnection};
 use store::{Filter, Outcome, Recorded, StoreError};
@@ -46,7 +47,7 @@ async fn what_is_recorded_while_its_topic_is_deleted_is_kept_at_any_isolation_by
     record(&store, &[batch(1, &[event("t", "old", "{}")])]).await;
     let mut outsider = connect(&database).await;
     lock(&mut outsider).await;
-    let topic = event::Topic::parse("t").unwrap();
+    let topic = Topic::parse("t").unwrap();
     let new = [batch(2, &[event("t", "new", "{}")])];
     let delete = store.delete_topic(&topic);
     // It waits behind the one who deletes, who waits for the outsider.
@@ -65,15 +66,36 @@ async fn what_is_recorded_while_its_topic_is_deleted_is_kept_at_any_isolation_by
     assert_eq!(ids(&store, &Filter::default()).await, ["new"]);
 }
 
-#[tokio::test]
-async fn a_database_that_can_not_hold_every_text_is_refused() {
+/// A database in this encoding.
+async fn encoded(encoding: &str) -> Database {
     let [mut database, _] = Database::of_each_kind().await;
-    let url = format!("{}_latin1", database.url);
+    let url = format!("{}_{}", database.url, encoding.to_lowercase());
     let name = url.rsplit_once('/').unwrap().1;
-    let create = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let create =
+        format!("CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
     tests::servers::execute(&database.url, &create).await;
     database.url = url;
-    let store = database.store(10);
+    database
+}
+
+#[tokio::test]
+async fn a_database_that_keeps_bytes_as_they_are_holds_every_text() {
+    let store = encoded("SQL_ASCII").await.store(10);
+    store.migrate().await.unwrap();
+    store.check().await.unwrap();
+    let payload = r#"{"text":"日本 é","escaped":"\u65e5 \ud800 \u0000"}"#;
+    let sent = [event("é", "日本", payload), event("é", "日本", payload)];
+    let recorded = record(&store, &[batch(1, &sent)]).await;
+    assert_eq!(recorded, [Recorded::Now(vec![Stored, Outcome::Duplicate])]);
+    assert_eq!(ids(&store, &Filter::default()).await, ["日本"]);
+    let (topic, id) = (Topic::parse("é").unwrap(), EventId::parse("日本").unwrap());
+    let kept = store.event(&topic, &id).await.unwrap();
+    assert_eq!(kept.unwrap().payload, payload);
+}
+
+#[tokio::test]
+async fn a_database_that_can_not_hold_every_text_is_refused() {
+    let store = encoded("LATIN1").await.store(10);
     for refused in [store.migrate().await, store.check().await] {
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("LATIN1"), "{error}");

@@ -111,13 +111,16 @@ pub(super) async fn check(pool: &PgPool) -> Result<(), StoreError> {
     refuse_encoding(&mut connection).await
 }
 
-/// In another encoding the server takes some events for text that it can't store, which is
-/// what poison is told by: they would be buried for a fault of whoever made the database.
+/// What is sent is UTF-8, which these keep byte by byte. From another encoding the server
+/// translates; what it can't translate looks like poison, and would be buried for a fault of
+/// whoever made the database.
+const ENCODINGS: [&str; 2] = ["UTF8", "SQL_ASCII"];
+
 async fn refuse_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
     let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
         .fetch_one(connection)
         .await?;
-    if encoding == "UTF8" {
+    if ENCODINGS.contains(&&*encoding) {
         return Ok(());
     }
     Err(StoreError::Unusable(format!(
