@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sqlx::Connection as _;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tests::servers::{self, Postgres};
 use tests::{Proxy, Sekali, until};
 
@@ -21,6 +21,15 @@ async fn over_a_line() -> (Postgres, Proxy, String) {
     (server, line, through)
 }
 
+/// Somebody else, who locks the table of topics until this is dropped.
+async fn lock_topics(url: &str, mode: &str) -> PgConnection {
+    let mut outsider = PgConnection::connect(url).await.unwrap();
+    let lock = format!("BEGIN; LOCK TABLE topics IN {mode} MODE");
+    let lock = sqlx::raw_sql(AssertSqlSafe(lock));
+    lock.execute(&mut outsider).await.unwrap();
+    outsider
+}
+
 /// A statement is under way when its connection dies: nobody ever answers it.
 #[tokio::test]
 async fn a_worker_whose_connection_dies_while_it_waits_for_an_answer_goes_on_over_another() {
@@ -30,11 +39,7 @@ async fn a_worker_whose_connection_dies_while_it_waits_for_an_answer_goes_on_ove
     sekali.settled().await;
     // A new topic needs a number first.
     let (_, name) = sekali.database().rsplit_once('/').unwrap();
-    let mut outsider = connect(&server.url(name)).await;
-    sqlx::raw_sql("BEGIN; LOCK TABLE topics IN ACCESS EXCLUSIVE MODE")
-        .execute(&mut outsider)
-        .await
-        .unwrap();
+    let outsider = lock_topics(&server.url(name), "ACCESS EXCLUSIVE").await;
     sekali.publish(&event("new", "1")).await.ok();
     until("the worker waits for the lock", async || {
         servers::somebody_waits(&server.url(name)).await
@@ -42,10 +47,7 @@ async fn a_worker_whose_connection_dies_while_it_waits_for_an_answer_goes_on_ove
     .await;
     line.strand();
     let stranded = Instant::now();
-    sqlx::raw_sql("ROLLBACK")
-        .execute(&mut outsider)
-        .await
-        .unwrap();
+    drop(outsider);
     // The gateway's own connections are dead as well, so that it takes a moment, too.
     until("both are stored", async || {
         let stats = sekali.get("/stats").await;
@@ -84,11 +86,7 @@ async fn a_gateway_whose_connections_died_under_as_many_questions_has_others_soo
     let sekali = Sekali::full_over(through, 0).await;
     sekali.store(&event("t", "1")).await.ok();
     let (_, name) = sekali.database().rsplit_once('/').unwrap();
-    let mut outsider = connect(&server.url(name)).await;
-    sqlx::raw_sql("BEGIN; LOCK TABLE topics IN ACCESS EXCLUSIVE MODE")
-        .execute(&mut outsider)
-        .await
-        .unwrap();
+    let mut outsider = lock_topics(&server.url(name), "ACCESS EXCLUSIVE").await;
     let asked = futures::future::join_all((0..8).map(|_| sekali.get("/topics")));
     let strand = async {
         until("all its connections wait", async || {
@@ -102,10 +100,7 @@ async fn a_gateway_whose_connections_died_under_as_many_questions_has_others_soo
     };
     let (answers, stranded) = tokio::join!(asked, strand);
     assert!(answers.iter().all(|answer| answer.status == 503));
-    sqlx::raw_sql("ROLLBACK")
-        .execute(&mut outsider)
-        .await
-        .unwrap();
+    drop(outsider);
     until("the topics can be read", async || {
         sekali.get("/topics").await.status == 200
     })
@@ -115,10 +110,6 @@ async fn a_gateway_whose_connections_died_under_as_many_questions_has_others_soo
     assert!(waited < Duration::from_secs(30), "{waited:?}");
 }
 
-async fn connect(url: &str) -> sqlx::PgConnection {
-    sqlx::PgConnection::connect(url).await.unwrap()
-}
-
 /// The connection dies while the store is asked to delete, and nobody ever answers.
 #[tokio::test]
 async fn who_can_not_be_told_whether_a_topic_is_gone_is_told_to_look() {
@@ -126,11 +117,7 @@ async fn who_can_not_be_told_whether_a_topic_is_gone_is_told_to_look() {
     let sekali = Sekali::full_over(through, 0).await;
     sekali.store(&event("t", "1")).await.ok();
     let (_, name) = sekali.database().rsplit_once('/').unwrap();
-    let mut outsider = connect(&server.url(name)).await;
-    sqlx::raw_sql("BEGIN; LOCK TABLE topics IN SHARE MODE")
-        .execute(&mut outsider)
-        .await
-        .unwrap();
+    let _outsider = lock_topics(&server.url(name), "SHARE").await;
     let delete = sekali.ask(sekali.client().delete(sekali.url("/topics/t")));
     let strand = async {
         until("the gateway waits for the lock", async || {
