@@ -77,11 +77,11 @@ pub(crate) fn merge(mut positions: Vec<Position>, per_topic: usize, wanted: usiz
 
 /// How many positions the first round of a page reads of each topic, and by how much more each
 /// further one does: where few topics fill a page, few rounds do.
-const DEPTH: usize = 64;
+pub(crate) const DEPTH: usize = 64;
 const DEEPER: usize = 8;
 
 /// What a round may read of all topics together, if that is more than [`DEPTH`] of each.
-const ROUND: usize = 65_536;
+pub(crate) const ROUND: usize = 65_536;
 
 /// How many positions a round of this depth reads of each of so many topics: twice its share of
 /// what is wanted, at least, and never more than that. `OF_ALL_TOPICS` in `postgres/query.rs`

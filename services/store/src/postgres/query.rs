@@ -266,6 +266,7 @@ macro_rules! of_all_topics {
         )
     };
 }
+const _: () = assert!(page::DEPTH == 64 && page::ROUND == 65_536);
 const OF_ALL_TOPICS: &str = of_all_topics!("");
 const OF_ALL_TOPICS_AND_A_SOURCE: &str = of_all_topics!("AND e.source = $7");
 
