@@ -28,6 +28,7 @@ mod error;
 mod link;
 mod metrics;
 mod tail;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;

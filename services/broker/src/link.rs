@@ -10,12 +10,13 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, Pipeline, ProtocolVersion,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, ProtocolVersion,
     RedisError, RedisResult, Value,
 };
 use tokio::sync::Mutex;
 
 use crate::metrics::{self, Metrics};
+use crate::transaction;
 
 /// How long to try to connect. A Redis on the same network takes milliseconds.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -75,16 +76,27 @@ impl std::fmt::Debug for Current {
 pub(crate) enum Failure {
     /// Before anything was sent.
     Connect(RedisError),
-    /// Redis answered that it will not.
+    /// Redis answered that it will not, and did nothing.
     Refused(RedisError),
-    /// After it was sent, or perhaps sent.
-    Silence(RedisError),
+    /// After it was sent, or perhaps sent: what became of it is not known.
+    Unknown(RedisError),
+}
+
+impl From<RedisError> for Failure {
+    /// Of one command.
+    fn from(error: RedisError) -> Self {
+        if error.code().is_some() {
+            Self::Refused(error)
+        } else {
+            Self::Unknown(error)
+        }
+    }
 }
 
 impl From<Failure> for RedisError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Connect(error) | Failure::Refused(error) | Failure::Silence(error) => error,
+            Failure::Connect(error) | Failure::Refused(error) | Failure::Unknown(error) => error,
         }
     }
 }
@@ -113,16 +125,22 @@ impl Link {
 
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Failure> {
         let (number, mut connection) = self.connection().await?;
-        let value = connection.req_packed_command(command).await;
-        self.read(number, value.and_then(Value::extract_error))
-            .await
+        let answer = connection.req_packed_command(command).await;
+        let answer = answer.and_then(Value::extract_error);
+        let value = self.account(number, answer.map_err(Failure::from)).await?;
+        redis::from_redis_value(value).map_err(|error| Failure::Unknown(error.into()))
     }
 
-    /// Sends a transaction and returns what its commands answered.
-    pub(crate) async fn transaction(&self, pipeline: &Pipeline) -> Result<(), Failure> {
+    /// Does all of the commands, or none.
+    pub(crate) async fn transaction(&self, commands: Vec<Cmd>) -> Result<(), Failure> {
+        let pipeline = transaction::of(commands);
         let (number, mut connection) = self.connection().await?;
-        let result: Result<Value, RedisError> = pipeline.query_async(&mut connection).await;
-        self.read(number, result).await
+        let replies = connection.req_packed_commands(&pipeline, 0, pipeline.len());
+        let outcome = match replies.await {
+            Ok(replies) => transaction::outcome(replies),
+            Err(error) => Err(Failure::Unknown(error)),
+        };
+        self.account(number, outcome).await
     }
 
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), Failure> {
@@ -167,29 +185,20 @@ impl Link {
         Ok(connection)
     }
 
-    async fn read<T: FromRedisValue>(
-        &self,
-        number: u64,
-        result: Result<Value, RedisError>,
-    ) -> Result<T, Failure> {
-        match result {
-            Ok(value) => redis::from_redis_value(value)
-                .map_err(|error| Failure::Silence(RedisError::from(error))),
-            Err(error) if error.code().is_some() => {
-                self.metrics.failed(metrics::REFUSED);
-                // A primary that became a replica keeps its connections; the address may lead
-                // elsewhere by now.
-                if says(&error, "READONLY") {
-                    self.give_up(number).await;
-                }
-                Err(Failure::Refused(error))
-            }
-            Err(error) => {
-                self.metrics.failed(metrics::UNANSWERED);
-                self.give_up(number).await;
-                Err(Failure::Silence(error))
-            }
+    /// Counts what failed on a connection, and gives that up if it is of no more use.
+    async fn account<T>(&self, number: u64, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        let (kind, is_over) = match &outcome {
+            Ok(_) => return outcome,
+            // A primary that became a replica keeps its connections; the address may lead
+            // elsewhere by now.
+            Err(Failure::Refused(error)) => (metrics::REFUSED, says(error, "READONLY")),
+            Err(Failure::Connect(_) | Failure::Unknown(_)) => (metrics::UNANSWERED, true),
+        };
+        self.metrics.failed(kind);
+        if is_over {
+            self.give_up(number).await;
         }
+        outcome
     }
 
     async fn give_up(&self, number: u64) {
@@ -205,12 +214,8 @@ impl Link {
     }
 }
 
-/// Whether Redis refused with this code. A transaction is discarded as a whole; why, each of
-/// its commands says, or, if they were taken and things changed meanwhile, the words of the
-/// EXEC's own refusal.
+/// Whether Redis refused with this code, which may stand in the words of a refused EXEC.
 pub(crate) fn says(error: &RedisError, code: &str) -> bool {
-    let errors = error.clone().into_server_errors();
-    let discarded =
-        error.code() == Some("EXECABORT") && error.detail().is_some_and(|why| why.contains(code));
-    discarded || errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == code))
+    let in_words = || error.detail().is_some_and(|why| why.contains(code));
+    error.code() == Some(code) || error.code() == Some("EXECABORT") && in_words()
 }

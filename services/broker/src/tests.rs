@@ -172,6 +172,31 @@ async fn a_redis_that_allows_no_transaction_took_nothing() {
 }
 
 #[tokio::test]
+async fn of_a_transaction_that_is_forbidden_later_on_nobody_says_that_it_took_nothing() {
+    let redis = Redis::start().await;
+    let broker = redis.ready().await;
+    let limited = user(&redis, "~* &* +@all").await;
+    append(&limited, 1..2, 1).await;
+    redis
+        .command(&["ACL", "SETUSER", "limited", "-multi"])
+        .await;
+    // Each of its commands is done by itself.
+    let error = limited.append(&[outgoing(2, 1)]).await;
+    assert!(
+        matches!(error, Err(AppendError::OutcomeUnknown(_))),
+        "{error:?}"
+    );
+    assert_eq!(broker.depth().await.unwrap().entries, 2);
+    // Only once: the next connection is asked first.
+    let refused = limited.append(&[outgoing(3, 1)]).await;
+    assert!(
+        matches!(refused, Err(AppendError::Unavailable(_))),
+        "{refused:?}"
+    );
+    assert_eq!(broker.depth().await.unwrap().entries, 2);
+}
+
+#[tokio::test]
 async fn the_user_of_the_readme_may_do_all_that_is_done() {
     const README: &str = include_str!("../../../README.md");
     let redis = Redis::start().await;
