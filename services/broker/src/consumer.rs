@@ -262,7 +262,7 @@ impl Consumer {
             .arg("STREAMS")
             .arg(&self.broker.keys.events)
             .arg(after);
-        let entries = match self.query(&command).await? {
+        let entries = match self.deliver(&command).await? {
             Value::Nil => Vec::new(),
             streams => entries_of(streams),
         };
@@ -284,7 +284,7 @@ impl Consumer {
             .arg(self.pace.count(target_events));
         // Until its answer is read, what Redis gives counts as unread.
         self.unread = Some(START.into());
-        let Value::Array(parts) = self.query(&command).await? else {
+        let Value::Array(parts) = self.deliver(&command).await? else {
             return Err(unexpected("an answer to XAUTOCLAIM"));
         };
         let mut parts = parts.into_iter();
@@ -361,6 +361,15 @@ impl Consumer {
             Ok(forgotten) => tracing::info!(?forgotten, "forgot consumers that are no more"),
             Err(error) => tracing::debug!(%error, "can't forget consumers that are no more"),
         }
+    }
+
+    /// Sends a command that is answered with entries.
+    async fn deliver(&mut self, command: &Cmd) -> Result<Value, BrokerError> {
+        let delivered = self.query(command).await;
+        if delivered.is_err() {
+            self.pace.failed();
+        }
+        delivered
     }
 
     /// Sends a command that needs the group, making it if it is not there: at the first

@@ -3,7 +3,8 @@
 use crate::Delivery;
 
 /// Entries of one read. A read after small entries may bring as many large ones: 32 MiB of
-/// those that gateways join, 128 MiB of single events of 1 MiB, once; then reads get shorter.
+/// those that gateways join, 128 MiB of single events of 1 MiB. Then reads get shorter, whether
+/// that one arrived or took too long.
 const MAX_COUNT: usize = 128;
 
 /// What is aimed at for one read, in bytes.
@@ -35,6 +36,11 @@ impl Pace {
     pub(super) fn count(&self, events: usize) -> usize {
         let by_events = events.div_ceil(self.events);
         by_events.min(READ_BYTES / self.bytes).clamp(1, MAX_COUNT)
+    }
+
+    /// After a read that failed: what it would have brought may be more than arrives in time.
+    pub(super) fn failed(&mut self) {
+        self.bytes = (self.bytes.max(LARGE_ENTRY) * 2).min(READ_BYTES);
     }
 
     /// Learns: up at once, as the mean or as the last entry says, after which more of its
@@ -116,5 +122,19 @@ mod tests {
         assert_eq!(pace.count(2_000), MAX_COUNT);
         pace.saw(&[]);
         assert_eq!(pace.count(0), 1);
+    }
+
+    #[test]
+    fn each_read_that_fails_makes_the_next_one_shorter() {
+        let mut pace = Pace::default();
+        for _ in 0..30 {
+            pace.saw(&read(1, 0, 1));
+        }
+        let mut counts = Vec::new();
+        for _ in 0..5 {
+            pace.failed();
+            counts.push(pace.count(2_000));
+        }
+        assert_eq!(counts, [8, 4, 2, 1, 1]);
     }
 }
