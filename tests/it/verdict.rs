@@ -3,10 +3,15 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tests::{Program, Sekali};
+use serde_json::json;
+use tests::{Program, Sekali, until};
 
 /// Runs a publisher to its end; its last words and whether the verdict is good.
 pub(crate) async fn publish(sekali: &Sekali, flags: &[&str]) -> (bool, String) {
+    verdict(publisher(sekali, flags)).await
+}
+
+fn publisher(sekali: &Sekali, flags: &[&str]) -> Program {
     let mut command = Command::new("bash");
     command
         // Its verdict becomes the last of its log.
@@ -15,7 +20,10 @@ pub(crate) async fn publish(sekali: &Sekali, flags: &[&str]) -> (bool, String) {
         .args(flags)
         .args(["--target-url", &sekali.url(""), "--verify"])
         .stderr(Stdio::piped());
-    let mut publisher = Program::spawn("sekali-publisher", &mut command);
+    Program::spawn("sekali-publisher", &mut command)
+}
+
+async fn verdict(mut publisher: Program) -> (bool, String) {
     let status = publisher.ended_within(Duration::from_mins(10)).await;
     (status.success(), publisher.log())
 }
@@ -50,4 +58,18 @@ async fn an_event_that_nobody_sent_is_found_out() {
     sekali.store(&foreign).await.ok();
     let (good, log) = publish(&sekali, &flags).await;
     assert!(!good && log.contains("nobody sent"), "{log}");
+}
+
+#[tokio::test]
+async fn what_the_queue_has_lost_is_found_out() {
+    let mut sekali = Sekali::full(0).await;
+    let publisher = publisher(&sekali, &["--events=1000", "--batch=50", "--seed=7"]);
+    let is_queued = async || sekali.stats().await["queue_depth"] == json!(1_000);
+    until("all of it is queued", is_queued).await;
+    sekali.redis().command(&["DEL", "sekali:{0}:events"]);
+    let (good, log) = verdict(publisher).await;
+    assert!(!good && log.contains("1000"), "{log}");
+    let stats = sekali.stats().await;
+    let books = ["received", "unique_processed", "queue_depth"].map(|name| stats[name].as_i64());
+    assert_eq!(books, [Some(1_000), Some(0), Some(0)], "{stats}");
 }

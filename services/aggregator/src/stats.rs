@@ -86,10 +86,10 @@ pub(crate) async fn stats(State(gateway): State<Gateway>, uri: Uri) -> Result<Re
     };
     let books = gateway.store.books(now()).await?;
     let counts = books.counts;
-    let queued = depth.events();
     let uptime = gateway.started.elapsed().as_secs();
     let stats = Stats {
-        received: counts.received + queued,
+        // What the queue lost was received, too: then this stays above what became of it.
+        received: counts.received + depth.taken(),
         unique_processed: counts.unique,
         duplicate_dropped: counts.duplicates,
         topics: books.topics,
@@ -102,7 +102,7 @@ pub(crate) async fn stats(State(gateway): State<Gateway>, uri: Uri) -> Result<Re
         uptime_seconds: uptime,
         conflicts: counts.conflicts,
         buried: counts.buried,
-        queue_depth: queued,
+        queue_depth: depth.events(),
         oldest_age_seconds: depth.oldest_age.map_or(0.0, |age| age.as_secs_f64()),
         throughput: books.stored_rate,
         recorded_rate: books.recorded_rate,

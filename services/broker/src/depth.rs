@@ -12,7 +12,7 @@ use crate::{Broker, BrokerError, GROUP};
 pub struct Depth {
     /// Entries in the stream.
     pub entries: i64,
-    /// Events that were ever appended. What is queued is `events_in - events_out`.
+    /// Events that were ever appended.
     pub events_in: i64,
     /// Events that were acknowledged.
     pub events_out: i64,
@@ -25,8 +25,17 @@ pub struct Depth {
 }
 
 impl Depth {
-    /// Events in the queue.
+    /// Events in the queue: none where there is no entry, whatever is counted.
     pub fn events(&self) -> i64 {
+        if self.entries == 0 {
+            0
+        } else {
+            (self.events_in - self.events_out).max(0)
+        }
+    }
+
+    /// Events that are in the queue, or were in it and are lost.
+    pub fn taken(&self) -> i64 {
         (self.events_in - self.events_out).max(0)
     }
 

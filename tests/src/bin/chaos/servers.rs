@@ -33,7 +33,7 @@ async fn of_queue(redis: &mut Redis, fault: Queue, lasts: Duration, journal: &Jo
             redis.restart().await;
         }
         Queue::KillRewriting => {
-            command(redis, &["BGREWRITEAOF"]);
+            redis.command(&["BGREWRITEAOF"]);
             redis.program().kill();
             tokio::time::sleep(lasts).await;
             redis.restart().await;
@@ -49,9 +49,9 @@ async fn of_queue(redis: &mut Redis, fault: Queue, lasts: Duration, journal: &Jo
             redis.program().signal("CONT");
         }
         Queue::Full => {
-            command(redis, &["CONFIG", "SET", "maxmemory", "1"]);
+            redis.set("maxmemory", "1");
             tokio::time::sleep(lasts).await;
-            command(redis, &["CONFIG", "SET", "maxmemory", "0"]);
+            redis.set("maxmemory", "0");
         }
         Queue::DiskFull if redis.disk().is_small() => {
             redis.disk().fill();
@@ -63,19 +63,11 @@ async fn of_queue(redis: &mut Redis, fault: Queue, lasts: Duration, journal: &Jo
         Queue::Disconnect => {
             let end = Instant::now() + lasts;
             while Instant::now() < end {
-                command(redis, &["CLIENT", "KILL", "TYPE", "normal"]);
+                redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
                 tokio::time::sleep(AGAIN).await;
             }
         }
     }
-}
-
-/// Asks Redis itself, past every proxy.
-fn command(redis: &Redis, words: &[&str]) {
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]);
-    let mut client = redis::Client::open(redis.url()).unwrap();
-    command.exec(&mut client).unwrap();
 }
 
 /// Does what is planned for PostgreSQL.
