@@ -2,16 +2,16 @@
 //!
 //! Nothing here holds anything up: whoever waits for the store is answered first, telling ends
 //! at the first sign of trouble, and a reader that is too slow is told how many events it
-//! missed.
+//! missed. One that would miss more than can be told, since the queue is gone, is let go.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use broker::{Broker, MAX_TOLD_BYTES, Told};
+use broker::{Broker, Told};
 use bytes::Bytes;
 use event::{Batch, Topic};
 use futures::stream;
@@ -28,8 +28,8 @@ use crate::events::EventView;
 use crate::gateway::Gateway;
 use crate::query::Query;
 
-/// Messages that a reader may be behind, each of at most [`MAX_TOLD_BYTES`]: of transactions of
-/// this process, or with a queue of batches.
+/// Messages that a reader may be behind, each of a transaction and of at most
+/// [`broker::MAX_TOLD_BYTES`].
 const BEHIND: usize = 64;
 
 /// How often a quiet stream sends a comment, so that nothing between takes it for dead.
@@ -59,7 +59,7 @@ impl Tail {
         match &self.broker {
             Some(broker) => upkeep::tell(broker, batches, recorded).await,
             None if self.channel.is_heard() => {
-                for message in messages(upkeep::told(batches, recorded)) {
+                for message in upkeep::told(batches, recorded) {
                     self.channel.send(message);
                 }
             }
@@ -80,7 +80,10 @@ impl Tail {
                 continue;
             }
             let relayed = shutdown.run_until_cancelled(self.relay_while_heard(&broker));
-            if let Some(Err(error)) = relayed.await {
+            let relayed = relayed.await;
+            // What is told now nobody here hears of, nor how much it is.
+            self.channel.end();
+            if let Some(Err(error)) = relayed {
                 tracing::warn!(%error, "the live tail is interrupted");
                 backoff.pause(&shutdown).await;
             } else {
@@ -95,9 +98,13 @@ impl Tail {
         let mut look = tokio::time::interval(LOOK);
         loop {
             tokio::select! {
-                told = listener.next() => self.channel.send(vec![told?]),
-                _ = look.tick() => if !self.channel.is_heard() {
-                    return Ok(());
+                told = listener.next() => self.channel.send(told?),
+                _ = look.tick() => {
+                    // The Redis that it listens to may be the primary no more.
+                    let is_known = broker.listeners().await? > 0;
+                    if !is_known || !self.channel.is_heard() {
+                        return Ok(());
+                    }
                 },
             }
         }
@@ -120,43 +127,54 @@ impl Message {
     }
 }
 
-/// From whatever is told to all readers here.
+/// From whatever is told to all readers here. Locked while a message is sent or a reader
+/// comes, so that each reader begins between two messages.
 #[derive(Clone)]
-struct Channel {
+struct Channel(Arc<Mutex<Sent>>);
+
+struct Sent {
     messages: Sender<Message>,
-    /// Events told so far. Locked while a message is sent or a reader comes, so that each
-    /// reader begins between two messages.
-    events: Arc<Mutex<u64>>,
+    /// Events told so far.
+    events: u64,
 }
 
 impl Channel {
     fn new() -> Self {
-        let (messages, _) = tokio::sync::broadcast::channel(BEHIND);
-        Self {
+        let messages = Sender::new(BEHIND);
+        Self(Arc::new(Mutex::new(Sent {
             messages,
-            events: Arc::default(),
-        }
+            events: 0,
+        })))
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_heard(&self) -> bool {
-        self.messages.receiver_count() > 0
+        self.sent().messages.receiver_count() > 0
     }
 
     fn send(&self, told: Vec<Told>) {
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = self.sent();
         let message = Message {
             told,
-            before: *events,
+            before: sent.events,
         };
-        *events = message.after();
+        sent.events = message.after();
         // Without a receiver it is forgotten.
-        drop(self.messages.send(message));
+        drop(sent.messages.send(message));
     }
 
     /// What is told from now on, and how many events were told before.
     fn subscribe(&self) -> (Receiver<Message>, u64) {
-        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.messages.subscribe(), *events)
+        let sent = self.sent();
+        (sent.messages.subscribe(), sent.events)
+    }
+
+    /// Ends the streams of all that read, so that they know that they miss something.
+    fn end(&self) {
+        self.sent().messages = Sender::new(BEHIND);
     }
 }
 
@@ -165,7 +183,8 @@ impl Channel {
 /// Server-sent events: `event: stored` with an event as its data, and `event: missed` with
 /// {"missed": n} where so many events, of any topic, are left out, since the reader was too
 /// slow or they were too many at once. With a queue, what is stored in the first two seconds
-/// may be left out without a word. There is no resuming; GET /events has everything.
+/// may be left out without a word, and the stream ends when the queue can't be reached. There
+/// is no resuming; GET /events has everything.
 #[utoipa::path(
     get, path = "/events/stream", tag = "events",
     params(("topic" = Option<String>, Query, description = "Of this topic only")),
@@ -266,27 +285,6 @@ impl Reader {
     }
 }
 
-/// What is told of a transaction, which is of each of its batches (a request each), in few
-/// messages.
-fn messages(told: Vec<Told>) -> Vec<Vec<Told>> {
-    let mut messages = Vec::<Vec<Told>>::new();
-    let mut bytes = 0;
-    for told in told {
-        let more = told.events.as_bytes().len();
-        match messages.last_mut() {
-            Some(last) if bytes + more <= MAX_TOLD_BYTES => {
-                last.push(told);
-                bytes += more;
-            }
-            _ => {
-                messages.push(vec![told]);
-                bytes = more;
-            }
-        }
-    }
-    messages
-}
-
 fn decode(told: &Told) -> Vec<StoredEvent> {
     // One that can't be decoded was told by a later release: the reader misses it.
     let events = told.events.decode().unwrap_or_default();
@@ -369,20 +367,5 @@ mod tests {
         let text = String::from_utf8(reader.next().await.unwrap().into()).unwrap();
         assert_eq!(text.matches("event: stored").count(), BEHIND * 2 * 3);
         assert!(!text.contains("missed"), "{text}");
-    }
-
-    #[test]
-    fn a_message_holds_no_more_bytes_than_it_may() {
-        let of = |bytes: usize| Told {
-            events: EncodedEvents::from_parts(vec![0; bytes].into(), 1),
-            ..told()
-        };
-        let half = MAX_TOLD_BYTES / 2;
-        let told = [half, half, 1, MAX_TOLD_BYTES, MAX_TOLD_BYTES * 2, 1, 1];
-        let lengths: Vec<_> = messages(told.into_iter().map(of).collect())
-            .iter()
-            .map(Vec::len)
-            .collect();
-        assert_eq!(lengths, [2, 1, 1, 1, 2]);
     }
 }

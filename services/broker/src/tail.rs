@@ -50,26 +50,43 @@ impl Told {
         })
     }
 
-    /// Little-endian: when they were taken (8 bytes), missed (4), count (4), the events.
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(16 + self.events.as_bytes().len());
-        bytes.extend_from_slice(&self.received_at.as_micros().to_le_bytes());
-        bytes.extend_from_slice(&self.missed.to_le_bytes());
-        bytes.extend_from_slice(&self.events.count().to_le_bytes());
-        bytes.extend_from_slice(self.events.as_bytes());
-        bytes
+    /// Little-endian: when they were taken (8 bytes), missed (4), count (4), the length of
+    /// the events in bytes (4), the events.
+    fn write(&self, message: &mut Vec<u8>) {
+        let events = self.events.as_bytes();
+        let length = u32::try_from(events.len()).expect("a batch has less than 4 GiB");
+        message.extend_from_slice(&self.received_at.as_micros().to_le_bytes());
+        message.extend_from_slice(&self.missed.to_le_bytes());
+        message.extend_from_slice(&self.events.count().to_le_bytes());
+        message.extend_from_slice(&length.to_le_bytes());
+        message.extend_from_slice(events);
     }
 
-    fn from_bytes(bytes: &Bytes) -> Option<Self> {
-        let (received_at, rest) = bytes.split_first_chunk()?;
+    /// The first of a message, and what comes after it.
+    fn read(message: &Bytes) -> Option<(Self, Bytes)> {
+        let (received_at, rest) = message.split_first_chunk()?;
         let (missed, rest) = rest.split_first_chunk()?;
         let (count, rest) = rest.split_first_chunk()?;
-        Some(Self {
+        let (length, rest) = rest.split_first_chunk()?;
+        let (events, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let count = u32::from_le_bytes(*count);
+        let told = Self {
             received_at: Timestamp::from_micros(i64::from_le_bytes(*received_at))?,
             missed: u32::from_le_bytes(*missed),
-            events: EncodedEvents::from_parts(bytes.slice_ref(rest), u32::from_le_bytes(*count)),
-        })
+            events: EncodedEvents::from_parts(message.slice_ref(events), count),
+        };
+        Some((told, message.slice_ref(rest)))
     }
+}
+
+fn read(mut message: Bytes) -> Option<Vec<Told>> {
+    let mut all = Vec::new();
+    while !message.is_empty() {
+        let (told, rest) = Told::read(&message)?;
+        all.push(told);
+        message = rest;
+    }
+    Some(all)
 }
 
 /// Whether anyone listens, as of a moment ago.
@@ -91,12 +108,7 @@ impl Broker {
             Some((asked, listened)) if asked.elapsed() < REMEMBER => return listened,
             _ => {}
         }
-        let mut command = redis::cmd("PUBSUB");
-        command.arg("NUMSUB").arg(&self.keys.tail);
-        let listened = match self.link.query::<(String, i64)>(&command).await {
-            Ok((_, listeners)) => listeners > 0,
-            Err(_) => false,
-        };
+        let listened = self.listeners().await.is_ok_and(|listeners| listeners > 0);
         *self
             .listened
             .0
@@ -105,10 +117,23 @@ impl Broker {
         listened
     }
 
-    /// Tells whoever listens now. Whether anyone heard is not known.
-    pub async fn tell(&self, told: &Told) -> Result<(), BrokerError> {
+    /// How many listen. One that listens and is not counted is connected to another Redis than
+    /// those who tell: to a primary that became a replica, say.
+    pub async fn listeners(&self) -> Result<u64, BrokerError> {
+        let mut command = redis::cmd("PUBSUB");
+        command.arg("NUMSUB").arg(&self.keys.tail);
+        let listeners = self.link.query::<(String, u64)>(&command).await;
+        Ok(listeners.map_err(RedisError::from)?.1)
+    }
+
+    /// Tells whoever listens now, in one message. Whether anyone heard is not known.
+    pub async fn tell(&self, all: &[Told]) -> Result<(), BrokerError> {
+        let mut message = Vec::new();
+        for told in all {
+            told.write(&mut message);
+        }
         let mut command = redis::cmd("PUBLISH");
-        command.arg(&self.keys.tail).arg(told.to_bytes());
+        command.arg(&self.keys.tail).arg(message);
         self.link
             .query::<i64>(&command)
             .await
@@ -132,15 +157,15 @@ impl Broker {
 
 impl Listener {
     /// The next message; an error if the connection is gone.
-    pub async fn next(&mut self) -> Result<Told, BrokerError> {
+    pub async fn next(&mut self) -> Result<Vec<Told>, BrokerError> {
         loop {
             let Some(message) = self.0.next().await else {
                 return Err(gone(std::io::ErrorKind::ConnectionReset));
             };
             let bytes: Vec<u8> = message.get_payload()?;
             // One of another release is skipped.
-            if let Some(told) = Told::from_bytes(&bytes.into()) {
-                return Ok(told);
+            if let Some(all) = read(bytes.into()) {
+                return Ok(all);
             }
         }
     }

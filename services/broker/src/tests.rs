@@ -223,7 +223,7 @@ async fn the_user_of_the_readme_may_do_all_that_is_done() {
     })
     .await;
     assert_eq!(acknowledge(&mut consumer, &claimed).await, 2);
-    let told = Told::of(&claimed[0].batch, |_| true).unwrap();
+    let told = [Told::of(&claimed[0].batch, |_| true).unwrap()];
     broker.tell(&told).await.unwrap();
     assert_eq!(listener.next().await.unwrap(), told);
     let depth = broker.depth().await.unwrap();
@@ -310,6 +310,8 @@ async fn a_primary_that_became_a_replica_is_let_go_by_all_who_would_write_to_it(
     acknowledging.depth().await.unwrap();
     let mut reader = reading.consumer("two", NEVER);
     assert!(reader.next(100, WAIT).await.unwrap().is_empty());
+    let _listener = gateway.listen().await.unwrap();
+    assert_eq!(gateway.listeners().await.unwrap(), 1);
 
     // Nobody is there, so that it has nothing to load.
     old.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
@@ -320,6 +322,8 @@ async fn a_primary_that_became_a_replica_is_let_go_by_all_who_would_write_to_it(
         "{refused:?}"
     );
     append(&gateway, 2..3, 1).await;
+    // One that listens sees by this that it listens to another.
+    assert_eq!(gateway.listeners().await.unwrap(), 0);
     let error = ready.check().await.unwrap_err().to_string();
     assert!(error.contains("it is a slave"), "{error}");
     ready.check().await.unwrap();
@@ -382,6 +386,7 @@ async fn what_is_stored_is_told_to_whoever_listens() {
     assert_eq!(Told::of(&batch, |_| false), None);
     let told = Told::of(&batch, |at| at != 1).unwrap();
     assert_eq!((told.events.count(), told.missed), (2, 0));
+    let told = [told, Told::of(&outgoing(2, 1).batch, |_| true).unwrap()];
     broker.tell(&told).await.unwrap();
     assert_eq!(listener.next().await.unwrap(), told);
 }

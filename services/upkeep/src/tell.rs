@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use broker::{Broker, BrokerError, Told};
+use broker::{Broker, BrokerError, MAX_TOLD_BYTES, Told};
 use event::{Batch, EncodedEvents, Timestamp};
 use store::{Outcome, Recorded};
 
@@ -33,16 +33,37 @@ async fn try_tell(
     recorded: &[Recorded],
 ) -> Result<(), BrokerError> {
     if broker.has_listeners().await {
-        for told in told(batches, recorded) {
-            broker.tell(&told).await?;
+        for message in told(batches, recorded) {
+            broker.tell(&message).await?;
         }
     }
     Ok(())
 }
 
-/// What there is to tell.
-pub fn told(batches: &[Batch], recorded: &[Recorded]) -> Vec<Told> {
-    select(batches, recorded, MAX_TOLD)
+/// What there is to tell, in messages.
+pub fn told(batches: &[Batch], recorded: &[Recorded]) -> Vec<Vec<Told>> {
+    messages(select(batches, recorded, MAX_TOLD))
+}
+
+/// What is told of a transaction, which is of each of its batches (a request each), in few
+/// messages.
+fn messages(told: Vec<Told>) -> Vec<Vec<Told>> {
+    let mut messages = Vec::<Vec<Told>>::new();
+    let mut bytes = 0;
+    for told in told {
+        let more = told.events.as_bytes().len();
+        match messages.last_mut() {
+            Some(last) if bytes + more <= MAX_TOLD_BYTES => {
+                last.push(told);
+                bytes += more;
+            }
+            _ => {
+                messages.push(vec![told]);
+                bytes = more;
+            }
+        }
+    }
+    messages
 }
 
 /// At most so many of the events that were stored, and how many were left out.
@@ -113,5 +134,21 @@ mod tests {
         assert_eq!(told(&recorded, 4), [(3, 0), (1, 0), (0, 4)]);
         assert_eq!(told(&recorded, 0), [(0, 8)]);
         assert_eq!(told(&[], 8), []);
+    }
+
+    #[test]
+    fn a_message_holds_no_more_bytes_than_it_may() {
+        let of = |bytes: usize| Told {
+            received_at: Timestamp::MIN,
+            missed: 0,
+            events: EncodedEvents::from_parts(vec![0; bytes].into(), 1),
+        };
+        let half = MAX_TOLD_BYTES / 2;
+        let told = [half, half, 1, MAX_TOLD_BYTES, MAX_TOLD_BYTES * 2, 1, 1];
+        let lengths: Vec<_> = messages(told.into_iter().map(of).collect())
+            .iter()
+            .map(Vec::len)
+            .collect();
+        assert_eq!(lengths, [2, 1, 1, 1, 2]);
     }
 }
