@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{Namespace, ROOT, helm, kubectl, objects};
+use crate::release::flag;
 
 /// Every switch, away from its default, and what goes with it.
 const SWITCHES: &[&[&str]] = &[
@@ -242,11 +243,14 @@ fn compose_can_make_the_secrets_of_its_services() {
 
 /// The objects that a rendering with these settings has, each as its kind and name.
 fn rendered(settings: &[&str]) -> Vec<(String, Value)> {
-    let flags = settings.iter().map(|setting| format!("--set={setting}"));
-    let flags: Vec<_> = flags.collect();
+    rendered_from("charts/sekali", settings)
+}
+
+/// The same of a chart that is elsewhere.
+fn rendered_from(chart: &str, settings: &[&str]) -> Vec<(String, Value)> {
+    let flags: Vec<_> = settings.iter().map(|setting| flag(setting)).collect();
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    let chart = ["template", "sekali", "charts/sekali"];
-    named(&helm(&[&chart, &*flags].concat()).unwrap())
+    named(&helm(&[&["template", "sekali", chart], &*flags].concat()).unwrap())
 }
 
 /// The objects of a manifest by their kinds and names.
@@ -396,5 +400,62 @@ fn all_that_make_spans_are_told_of_the_collector_and_may_reach_it() {
         let ways = policy["spec"]["egress"].as_array();
         let found = ways.is_some_and(|ways| ways.contains(&way));
         assert_eq!(found, reaches, "{component}");
+    }
+}
+
+/// What the pods of an object are made from: another template is another pod.
+fn template<'a>(rendered: &'a [(String, Value)], name: &str) -> &'a Value {
+    &object(rendered, name)["spec"]["template"]
+}
+
+#[test]
+fn numbers_of_a_values_file_are_rendered_as_they_were_written() {
+    let values = "
+        image: {tag: 20261125}
+        redis:
+          user: 1000650000
+          maxmemory: 1073741824
+          settings: {client-query-buffer-limit: 1073741824}
+          resources: {limits: {memory: 2147483648}}
+          persistence: {size: 6.5Gi}
+        postgresql: {settings: {autovacuum_freeze_max_age: 200000000, jit: false}}
+        publisher: {enabled: true, settings: {events: 2000000, duplicates: 0.25}}
+    ";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("values.yaml");
+    std::fs::write(&file, values).unwrap();
+    let rendered = rendered(&[&format!("--values={}", file.display())]);
+    let text = |object: &Value| object.to_string();
+
+    let redis = template(&rendered, "StatefulSet sekali-redis");
+    assert_eq!(redis["spec"]["securityContext"]["runAsUser"], 1_000_650_000);
+    let claims = &object(&rendered, "StatefulSet sekali-redis")["spec"]["volumeClaimTemplates"];
+    assert_eq!(
+        claims[0]["spec"]["resources"]["requests"]["storage"],
+        "6.5Gi"
+    );
+    let configuration = &object(&rendered, "ConfigMap sekali-redis")["data"]["redis.conf"];
+    let configuration = configuration.as_str().unwrap();
+    for line in [
+        "maxmemory 1073741824",
+        "client-query-buffer-limit 1073741824",
+    ] {
+        assert!(
+            configuration.lines().any(|one| one == line),
+            "{configuration}"
+        );
+    }
+    let gateway = text(template(&rendered, "Deployment sekali-aggregator"));
+    assert!(gateway.contains("sekali:20261125"), "{gateway}");
+    let postgresql = text(template(&rendered, "StatefulSet sekali-postgresql"));
+    for setting in ["autovacuum_freeze_max_age=200000000", "jit=false"] {
+        assert!(postgresql.contains(setting), "{postgresql}");
+    }
+    let job = rendered
+        .iter()
+        .find(|(name, _)| name.starts_with("Job sekali-publisher-"));
+    let job = text(&job.unwrap().1);
+    for flag in ["--events=2000000", "--duplicates=0.25"] {
+        assert!(job.contains(flag), "{job}");
     }
 }

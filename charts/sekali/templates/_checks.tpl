@@ -58,11 +58,11 @@ change, rather than found out by a pod.
 {{- if .enabled -}}
 {{- $maxmemory := include "sekali.bytes" .maxmemory | int64 -}}
 {{- if lt $maxmemory 16777216 -}}
-{{- fail (printf "redis.maxmemory is %s: less than 16Mi holds no queue" .maxmemory) -}}
+{{- fail (printf "redis.maxmemory is %s: less than 16Mi holds no queue" (include "sekali.text" .maxmemory)) -}}
 {{- end -}}
 {{- with (.resources.limits | default dict).memory -}}
 {{- if lt (include "sekali.bytes" . | int64) (mul 2 $maxmemory) -}}
-{{- fail (printf "redis.resources.limits.memory is %v: it has to be at least twice redis.maxmemory (%s), or Redis is killed while it writes its file anew" . $.Values.redis.maxmemory) -}}
+{{- fail (printf "redis.resources.limits.memory is %v: it has to be at least twice redis.maxmemory (%s), or Redis is killed while it writes its file anew" . (include "sekali.text" $.Values.redis.maxmemory)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .persistence.enabled (not .persistence.existingClaim) -}}

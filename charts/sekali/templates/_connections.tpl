@@ -92,7 +92,7 @@ postgres://{{ .user | urlquery | replace "+" "%20" }}@{{ .host }}:{{ .port }}/{{
 redis://{{ include "sekali.component" (dict "root" . "component" "redis") }}:6379
 {{- else -}}
 {{- with .Values.externalRedis -}}
-{{ .tls | ternary "rediss" "redis" }}://{{ with .user }}{{ . | urlquery | replace "+" "%20" }}@{{ end }}{{ .host }}:{{ .port }}/{{ .database }}
+{{ .tls | ternary "rediss" "redis" }}://{{ with .user }}{{ . | urlquery | replace "+" "%20" }}@{{ end }}{{ .host }}:{{ .port }}/{{ int64 .database }}
 {{- end -}}
 {{- end -}}
 {{- end }}

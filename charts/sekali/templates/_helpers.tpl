@@ -47,7 +47,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $name .image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $name (.image.tag | default .tag | toString) -}}
+{{- printf "%s:%s" $name (include "sekali.text" (.image.tag | default .tag)) -}}
 {{- end -}}
 {{- end }}
 
@@ -70,9 +70,9 @@ securityContext:
 {{- define "sekali.podSecurity" -}}
 securityContext:
   runAsNonRoot: true
-  runAsUser: {{ .user }}
-  runAsGroup: {{ .user }}
-  fsGroup: {{ .user }}
+  runAsUser: {{ include "sekali.text" .user }}
+  runAsGroup: {{ include "sekali.text" .user }}
+  fsGroup: {{ include "sekali.text" .user }}
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
@@ -204,11 +204,20 @@ spec:
 {{- end }}
 {{- end }}
 
-{{- /* A quantity such as 256Mi in bytes. */}}
+{{- /*
+A value as it was written. A number of a values file is a float to Helm, which would print
+2000000 as 2e+06.
+*/}}
+{{- define "sekali.text" -}}
+{{- kindIs "string" . | ternary . (toJson .) -}}
+{{- end }}
+
+{{- /* A quantity such as 256Mi, 1.5Gi or 1073741824 in bytes. */}}
 {{- define "sekali.bytes" -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- $number := regexFind "^[0-9]+" (toString .) -}}
-{{- $unit := trimPrefix $number (toString .) -}}
-{{- if or (not $number) (not (hasKey $units $unit)) }}{{ fail (printf "%v is no quantity such as 256Mi or 2Gi" .) }}{{ end -}}
-{{- mul (int64 $number) (get $units $unit) -}}
+{{- $text := include "sekali.text" . -}}
+{{- $number := regexFind "^[0-9]+([.][0-9]+)?" $text -}}
+{{- $unit := trimPrefix $number $text -}}
+{{- if or (not $number) (not (hasKey $units $unit)) }}{{ fail (printf "%s is no quantity such as 256Mi or 2Gi" $text) }}{{ end -}}
+{{- mulf $number (get $units $unit) | int64 -}}
 {{- end }}

@@ -18,7 +18,7 @@ volumeClaimTemplates:
       {{- end }}
       resources:
         requests:
-          storage: {{ .size }}
+          storage: {{ include "sekali.text" .size }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -21,7 +21,7 @@ containers:
       - --verify
       - --clean
       {{- range $name, $value := .settings }}
-      - {{ printf "--%s=%v" $name $value | quote }}
+      - {{ printf "--%s=%s" $name (include "sekali.text" $value) | quote }}
       {{- end }}
       {{- end }}
       {{- if .values.apiKey.existingSecret }}
