@@ -408,6 +408,76 @@ fn template<'a>(rendered: &'a [(String, Value)], name: &str) -> &'a Value {
     &object(rendered, name)["spec"]["template"]
 }
 
+const PASSWORDS: [&str; 2] = ["auth.redisPassword=r", "auth.postgresqlPassword=p"];
+
+#[test]
+fn a_release_of_the_chart_restarts_neither_redis_nor_postgresql() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("sekali");
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(format!("{ROOT}/charts/sekali"))
+        .arg(&copy)
+        .status();
+    assert!(copied.unwrap().success());
+    let about = copy.join("Chart.yaml");
+    let text = std::fs::read_to_string(&about).unwrap();
+    let next = text.replace(
+        concat!("ersion: ", env!("CARGO_PKG_VERSION")),
+        "ersion: 9.9.9",
+    );
+    assert_ne!(next, text);
+    std::fs::write(&about, next).unwrap();
+
+    let now = rendered(&PASSWORDS);
+    let next = rendered_from(copy.to_str().unwrap(), &PASSWORDS);
+    for server in ["StatefulSet sekali-redis", "StatefulSet sekali-postgresql"] {
+        assert_eq!(template(&now, server), template(&next, server));
+    }
+    // It is another release indeed.
+    let gateway = "Deployment sekali-aggregator";
+    assert_ne!(template(&now, gateway), template(&next, gateway));
+}
+
+#[test]
+fn a_new_password_restarts_those_who_read_it() {
+    let before = rendered(&PASSWORDS);
+    let redis = rendered(&["auth.redisPassword=new", PASSWORDS[1]]);
+    let postgresql = rendered(&[PASSWORDS[0], "auth.postgresqlPassword=new"]);
+    for (name, of_redis, of_postgresql) in [
+        ("Deployment sekali-aggregator", true, true),
+        ("Deployment sekali-worker", true, true),
+        ("Deployment sekali-operator", false, false),
+        ("StatefulSet sekali-redis", true, false),
+        ("StatefulSet sekali-postgresql", false, false),
+    ] {
+        let restarts = |after| template(&before, name) != template(after, name);
+        assert_eq!(restarts(&redis), of_redis, "{name}");
+        assert_eq!(restarts(&postgresql), of_postgresql, "{name}");
+    }
+}
+
+#[test]
+fn another_template_of_the_publisher_is_another_job() {
+    let job = |settings: &[&str]| {
+        let settings = [&["publisher.enabled=true"], settings].concat();
+        let jobs = rendered(&settings).into_iter();
+        let mut jobs = jobs.filter(|(name, _)| name.starts_with("Job sekali-publisher-"));
+        jobs.next().unwrap()
+    };
+    let before = job(&PASSWORDS);
+    // It reads no password, so it stays what it is.
+    assert_eq!(job(&["auth.redisPassword=new", PASSWORDS[1]]), before);
+    for setting in [
+        "publisher.podLabels.a=b",
+        "publisher.podAnnotations.a=b",
+        "publisher.settings.events=1",
+    ] {
+        let after = job(&[&PASSWORDS[..], &[setting]].concat());
+        assert_ne!(after.0, before.0, "{setting}");
+    }
+}
+
 #[test]
 fn numbers_of_a_values_file_are_rendered_as_they_were_written() {
     let values = "

@@ -80,9 +80,10 @@ securityContext:
 
 {{- /*
 A pod's labels and annotations; with "scraped" true those that Prometheus goes by as well. No
-version among them, or each release of the chart would restart Redis and PostgreSQL. A new
-password does; of its hash, which anyone who sees pods sees, too little is shown to try
-passwords against.
+version among them, or each release of the chart would restart Redis and PostgreSQL. With
+"passwords", a list of keys of the Secret, a new one of these restarts whoever read it when it
+started; of their hash, which anyone who sees pods sees, too little is shown to try passwords
+against.
 */}}
 {{- define "sekali.podMetadata" -}}
 labels:
@@ -93,8 +94,12 @@ labels:
   {{- end }}
 annotations:
   kubectl.kubernetes.io/default-container: {{ .component }}
-  {{- if include "sekali.makesSecret" .root }}
-  checksum/passwords: {{ include "sekali.passwords" .root | sha256sum | trunc 6 | quote }}
+  {{- if and .passwords (include "sekali.makesSecret" .root) }}
+  {{- $read := include "sekali.passwords" .root | fromYaml }}
+  {{- range $key, $_ := $read }}
+  {{- if not (has $key $.passwords) }}{{ $read = omit $read $key }}{{ end }}
+  {{- end }}
+  checksum/passwords: {{ toJson $read | sha256sum | trunc 6 | quote }}
   {{- end }}
   {{- if and .scraped .root.Values.metrics.scrapeAnnotations }}
   prometheus.io/scrape: "true"
