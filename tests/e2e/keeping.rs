@@ -114,6 +114,24 @@ async fn what_an_uninstall_leaves_a_second_install_takes_up() {
     Load::start_with(&release, "again", &["events=2000"]).verdict();
 }
 
+#[test]
+fn an_upgrade_that_moves_the_queue_is_refused_until_it_is_said_to_be_empty() {
+    let release = &shared();
+    let only_tried = "--dry-run=server";
+    for elsewhere in [
+        &["brokerPrefix=other"][..],
+        &["redis.enabled=false", "externalRedis.host=r"],
+    ] {
+        let settings = [&[only_tried], elsewhere].concat();
+        let refused = release.upgrade(&settings).unwrap_err();
+        let sentence = "this would move the queue from sekali-redis:6379/sekali to ";
+        assert!(refused.contains(sentence), "{refused}");
+        let emptied = "emptiedQueue=sekali-redis:6379/sekali";
+        let settings = [&[only_tried, emptied], elsewhere].concat();
+        release.upgrade(&settings).unwrap();
+    }
+}
+
 /// Whatever the chart makes, pods included, that is there.
 fn what_is_left(release: &Release) -> Vec<String> {
     let kinds = "secrets,persistentvolumeclaims,pods,services,deployments,statefulsets,configmaps,\

@@ -4,6 +4,7 @@ change, rather than found out by a pod.
 */}}
 {{- define "sekali.checks" -}}
 {{- include "sekali.checks.servers" . -}}
+{{- include "sekali.checks.queue" . -}}
 {{- include "sekali.checks.durability" . -}}
 {{- include "sekali.checks.sizes" . -}}
 {{- include "sekali.checks.drain" . -}}
@@ -36,6 +37,26 @@ change, rather than found out by a pod.
 {{- end -}}
 {{- if and .Values.publisher.enabled .Values.apiKeys.existingSecret (not .Values.publisher.apiKey.existingSecret) -}}
 {{- fail "publisher.enabled with apiKeys.existingSecret needs publisher.apiKey.existingSecret, or every request gets 401" -}}
+{{- end -}}
+{{- end }}
+
+{{- /*
+Workers of the new release read its queue alone: what still waits in another one would never be
+stored, and nobody would be told.
+*/}}
+{{- define "sekali.checks.queue" -}}
+{{- $name := include "sekali.component" (dict "root" . "component" "worker") -}}
+{{- $place := dict "BROKER_URL" "" "BROKER_PREFIX" "" -}}
+{{- $pod := ((lookup "apps/v1" "Deployment" .Release.Namespace $name).spec | default dict).template -}}
+{{- range $container := ($pod.spec | default dict).containers -}}
+{{- if eq $container.name "worker" -}}
+{{- range $container.env }}{{ if and (hasKey $place .name) (not (get $place .name)) }}{{ $_ := set $place .name .value }}{{ end }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $old := include "sekali.queue" $place -}}
+{{- $new := include "sekali.queue" (dict "BROKER_URL" (include "sekali.brokerUrl" .) "BROKER_PREFIX" .Values.brokerPrefix) -}}
+{{- if and $place.BROKER_URL (ne $old $new) (ne $old (.Values.emptiedQueue | default "")) -}}
+{{- fail (printf "this would move the queue from %s to %s, and what is still queued there would never be stored: empty it as docs/operations.md says (\"Moving the queue\"), and then set emptiedQueue to %s" $old $new $old) -}}
 {{- end -}}
 {{- end }}
 

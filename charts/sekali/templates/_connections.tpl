@@ -87,6 +87,11 @@ postgres://{{ .user | urlquery | replace "+" "%20" }}@{{ .host }}:{{ .port }}/{{
 {{- if .Values.postgresql.enabled }}postgresql-password{{ else }}{{ .Values.externalPostgresql.passwordKey }}{{ end -}}
 {{- end }}
 
+{{- /* A queue as one names it: its server, the database in it, and what its keys begin with. */}}
+{{- define "sekali.queue" -}}
+{{- regexReplaceAll "^rediss?://([^@]*@)?" .BROKER_URL "" }}/{{ .BROKER_PREFIX -}}
+{{- end }}
+
 {{- define "sekali.brokerUrl" -}}
 {{- if .Values.redis.enabled -}}
 redis://{{ include "sekali.component" (dict "root" . "component" "redis") }}:6379
