@@ -114,6 +114,31 @@ async fn what_an_uninstall_leaves_a_second_install_takes_up() {
     Load::start_with(&release, "again", &["events=2000"]).verdict();
 }
 
+#[tokio::test]
+async fn a_larger_queue_takes_up_the_volume_that_it_had() {
+    let release = Release::install("larger", &[]);
+    let forward = Forward::to(&release, "service/sekali", 8080).await;
+    forward.publish(&json!([event("kept", "1", "")])).await.ok();
+    release.settled();
+    drop(forward);
+
+    // As docs/operations.md has it, but for the volume itself, which can't grow on every cluster.
+    let orphan = ["delete", "statefulset", "sekali-redis", "--cascade=orphan"];
+    release.namespace.kubectl(&orphan);
+    release
+        .upgrade(&[
+            "redis.maxmemory=512Mi",
+            "redis.resources.limits.memory=1Gi",
+            "redis.persistence.size=4Gi",
+        ])
+        .unwrap();
+    let bound = (512_u64 << 20).to_string();
+    release.is_whole();
+    let said = release.redis("CONFIG GET maxmemory");
+    assert!(said.contains(&bound), "{said}");
+    assert_eq!(release.redis("GET 'sekali:{0}:in'").trim(), "1");
+}
+
 #[test]
 fn an_upgrade_that_moves_the_queue_is_refused_until_it_is_said_to_be_empty() {
     let release = &shared();

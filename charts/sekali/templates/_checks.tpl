@@ -88,7 +88,7 @@ stored, and nobody would be told.
 {{- end -}}
 {{- if and .persistence.enabled (not .persistence.existingClaim) -}}
 {{- if lt (include "sekali.bytes" .persistence.size | int64) (add 2147483648 (mul 3 $maxmemory)) -}}
-{{- fail (printf "redis.persistence.size is %s: it has to be at least three times redis.maxmemory (%s) and 2Gi more, or the disk fills up" .persistence.size .maxmemory) -}}
+{{- fail (printf "redis.persistence.size is %s: it has to be at least three times redis.maxmemory (%s) and 2Gi more, or the disk fills up; how an installed release gets a larger volume stands in docs/operations.md (\"A larger queue\")" (include "sekali.text" .persistence.size) (include "sekali.text" .maxmemory)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
