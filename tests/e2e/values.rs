@@ -66,10 +66,48 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--set-string=postgresql.settings.fsync=off"],
         "what was acknowledged could be lost",
     ),
+    (
+        &["postgresql.settings.fsync=f"],
+        "what was acknowledged could be lost",
+    ),
+    (
+        &["postgresql.settings.FSYNC=off"],
+        "what was acknowledged could be lost",
+    ),
+    (
+        &["postgresql.settings.full_page_writes=n"],
+        "what was acknowledged could be lost",
+    ),
+    (
+        &["postgresql.settings.Synchronous_Commit=local"],
+        "what was acknowledged could be lost",
+    ),
+    // PostgreSQL takes it for the other spelling.
+    (
+        &["postgresql.settings.synchronous-commit=off"],
+        "does not match pattern",
+    ),
     (&["redis.settings.appendonly=no"], "is the chart's to set"),
     (
         &["redis.settings.no-appendfsync-on-rewrite=yes"],
         "is the chart's to set",
+    ),
+    (
+        &["redis.settings.include=/tmp/other.conf"],
+        "is the chart's to set",
+    ),
+    (&["redis.settings.port=6380"], "is the chart's to set"),
+    (&["redis.settings.replicaof=a 1"], "is the chart's to set"),
+    (&["redis.settings.aclfile=/tmp/a"], "is the chart's to set"),
+    (
+        &["redis.settings.appendfilename=other"],
+        "is the chart's to set",
+    ),
+    (&["redis.settings.appendonly =no"], "does not match pattern"),
+    (&["redis.settings.APPENDONLY=no"], "does not match pattern"),
+    (
+        &["redis.settings.hz=20\nappendonly no"],
+        "does not match pattern",
     ),
     (
         &["redis.appendfsync=no"],
@@ -167,8 +205,10 @@ fn values_that_can_not_work_are_refused_with_a_sentence() {
 }
 
 #[test]
-fn periods_up_to_the_longest_are_taken() {
+fn values_at_the_edge_of_what_can_work_are_taken() {
     for setting in [
+        "postgresql.settings.fsync=on",
+        "postgresql.settings.synchronous_commit=remote_apply",
         "operator.workers.targetLag=1s",
         "operator.workers.targetLag=1h",
         "operator.workers.quietPeriod=0s",

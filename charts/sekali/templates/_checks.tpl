@@ -61,14 +61,14 @@ stored, and nobody would be told.
 {{- end }}
 
 {{- define "sekali.checks.durability" -}}
-{{- range $name := list "synchronous_commit" "fsync" "full_page_writes" -}}
-{{- $value := get $.Values.postgresql.settings $name | toString | lower -}}
-{{- if has $value (list "off" "false" "no" "0" "local") -}}
-{{- fail (printf "postgresql.settings.%s is %s: what was acknowledged could be lost; leave it on" $name $value) -}}
+{{- $safe := dict "fsync" list "full_page_writes" list "synchronous_commit" (list "remote_write" "remote_apply") -}}
+{{- range $name, $value := .Values.postgresql.settings -}}
+{{- if and (hasKey $safe (lower $name)) (not (has (toString $value | lower) (concat (list "on" "true" "yes" "1") (get $safe (lower $name))))) -}}
+{{- fail (printf "postgresql.settings.%s is %v: what was acknowledged could be lost; leave it on" $name $value) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $value := .Values.redis.settings -}}
-{{- if has (lower $name) (list "appendonly" "appendfsync" "no-appendfsync-on-rewrite" "maxmemory" "maxmemory-policy" "requirepass" "user" "dir" "save") -}}
+{{- if has $name (list "appendonly" "appendfsync" "no-appendfsync-on-rewrite" "appenddirname" "appendfilename" "maxmemory" "maxmemory-policy" "requirepass" "user" "aclfile" "dir" "save" "include" "port" "bind" "replicaof" "slaveof") -}}
 {{- fail (printf "redis.settings.%s is the chart's to set: see redis.appendfsync, redis.maxmemory and auth" $name) -}}
 {{- end -}}
 {{- end -}}
