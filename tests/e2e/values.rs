@@ -149,8 +149,24 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (&["redis.maxmemory=lots"], "does not match pattern"),
     (
-        &["worker.replicas=12"],
-        "postgresql.settings.max_connections is 100",
+        &["worker.replicas=17"],
+        "postgresql.settings.max_connections is 150",
+    ),
+    // Those that drain have theirs still.
+    (
+        &["aggregator.replicas=7"],
+        "need up to 155 connections, and postgresql.settings.max_connections is 150",
+    ),
+    (
+        &["worker.extraArgs[0]=--database-connections=30"],
+        "need up to 169 connections",
+    ),
+    (
+        &[
+            "aggregator.extraEnv[0].name=DATABASE_CONNECTIONS",
+            "--set-string=aggregator.extraEnv[0].value=60",
+        ],
+        "need up to 163 connections",
     ),
     (
         &[
@@ -209,6 +225,7 @@ fn values_at_the_edge_of_what_can_work_are_taken() {
     for setting in [
         "postgresql.settings.fsync=on",
         "postgresql.settings.synchronous_commit=remote_apply",
+        "aggregator.replicas=6",
         "operator.workers.targetLag=1s",
         "operator.workers.targetLag=1h",
         "operator.workers.quietPeriod=0s",

@@ -96,8 +96,13 @@ stored, and nobody would be told.
 {{- if .Values.postgresql.enabled -}}
 {{- $gateways := int .Values.aggregator.replicas -}}
 {{- if .Values.aggregator.autoscaling.enabled }}{{ $gateways = int .Values.aggregator.autoscaling.max }}{{ end -}}
-{{- /* Each opens 8 connections, one more of each kind runs during an upgrade, and 3 are kept for administrators. */ -}}
-{{- $needed := add 3 (mul 8 (add 2 $gateways (include "sekali.maxWorkers" . | int))) -}}
+{{- /*
+A gateway that drains counts as none to the Deployment, so in an upgrade all of them may be there
+twice; of the workers, which end at once, one more is. 3 are kept for administrators.
+*/ -}}
+{{- $gateways = mul 2 $gateways (include "sekali.databaseConnections" .Values.aggregator | int) -}}
+{{- $workers := mul (add 1 (include "sekali.maxWorkers" . | int)) (include "sekali.databaseConnections" .Values.worker | int) -}}
+{{- $needed := add 3 $gateways $workers -}}
 {{- $allowed := get .Values.postgresql.settings "max_connections" | default 100 | int -}}
 {{- if gt $needed $allowed -}}
 {{- fail (printf "aggregator and worker replicas need up to %d connections, and postgresql.settings.max_connections is %d: raise it, or run fewer" $needed $allowed) -}}

@@ -87,6 +87,15 @@ postgres://{{ .user | urlquery | replace "+" "%20" }}@{{ .host }}:{{ .port }}/{{
 {{- if .Values.postgresql.enabled }}postgresql-password{{ else }}{{ .Values.externalPostgresql.passwordKey }}{{ end -}}
 {{- end }}
 
+{{- /* The most connections to PostgreSQL that a gateway or a worker opens, from its values. */}}
+{{- define "sekali.databaseConnections" -}}
+{{- $told := regexFind "--database-connections[= ][0-9]+" (join " " .extraArgs) | regexFind "[0-9]+$" -}}
+{{- range .extraEnv -}}
+{{- if and (not $told) (eq .name "DATABASE_CONNECTIONS") }}{{ $told = .value }}{{ end -}}
+{{- end -}}
+{{- $told | default "8" -}}
+{{- end }}
+
 {{- /* A queue as one names it: its server, the database in it, and what its keys begin with. */}}
 {{- define "sekali.queue" -}}
 {{- regexReplaceAll "^rediss?://([^@]*@)?" .BROKER_URL "" }}/{{ .BROKER_PREFIX -}}
