@@ -146,6 +146,39 @@ fn every_metric_that_is_asked_for_is_documented_and_every_one_that_is_documented
     assert!(unmentioned.is_empty(), "{unmentioned:?} are not documented");
 }
 
+/// Where the values are that a label of these metrics has.
+const VALUES: [(&str, &str); 5] = [
+    ("sekali_gateway_refused_", "aggregator/src/error.rs"),
+    ("sekali_store_failures_total", "store/src/metrics.rs"),
+    ("sekali_store_recorded_events_total", "store/src/metrics.rs"),
+    ("sekali_broker_failures_total", "broker/src/metrics.rs"),
+    ("sekali_publisher_events_total", "publisher/src/metrics.rs"),
+];
+
+#[test]
+fn a_panel_names_no_value_of_a_label_that_there_is_not() {
+    let mut named = 0;
+    for path in files("charts/sekali/dashboards", "json") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let dashboard: Value = serde_json::from_str(&text).unwrap();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let targets = panel["targets"].to_string();
+            let sources = VALUES.iter().filter(|(metric, _)| targets.contains(metric));
+            let sources = sources.map(|(_, source)| Path::new(ROOT).join("services").join(source));
+            let code: String = sources
+                .map(|path| std::fs::read_to_string(path).unwrap())
+                .collect();
+            let description = panel["description"].as_str().unwrap_or_default();
+            for value in description.split('`').skip(1).step_by(2) {
+                let title = &panel["title"];
+                assert!(code.contains(&format!("\"{value}\"")), "{title}: {value}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
 fn read_all(directory: &Path, into: &mut String) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
