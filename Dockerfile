@@ -1,10 +1,10 @@
 # Sekali's programs in one image, without a shell, as a user who may do nothing.
 #
-#   docker build --tag sekali:0.1.0 .      builds them too, in an image of Rust's
-#   make image                             copies what cargo built here, where Docker's engine
-#                                          answers or buildah is installed
+#   make image      where Docker's engine answers, this builds the programs in an image of Rust's:
+#                   docker build --tag sekali:0.1.0 .
+#                   With buildah alone it copies what cargo has built here.
 #
-# RUNTIME is what they run on: glibc, certificates, and the user 65532.
+# RUNTIME is what they run on: glibc, certificates where SSL_CERT_FILE says, and the user 65532.
 ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
 
 # The release is that of rust-toolchain.toml; the C library that of RUNTIME.
@@ -25,7 +25,10 @@ LABEL org.opencontainers.image.title="sekali" \
     org.opencontainers.image.description="A log and event aggregator that stores every acknowledged event once" \
     org.opencontainers.image.licenses="Apache-2.0"
 USER 65532:65532
-ENV PATH=/usr/local/bin:/usr/bin:/bin LOG_FORMAT=json
+# The well-known authorities are looked for only as long as the environment names no others: so that
+# SSL_CERT_DIR, by which the chart adds one, does not replace them, they are named too.
+ENV PATH=/usr/local/bin:/usr/bin:/bin LOG_FORMAT=json \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 EXPOSE 8080 9090
 # Which program it is, is for whoever runs it to say; the gateway is what most ask for.
 CMD ["sekali-aggregator"]
