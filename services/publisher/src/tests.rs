@@ -98,10 +98,22 @@ async fn mischief_does_not_go_unnoticed() {
 }
 
 #[tokio::test]
+async fn conflicts_that_are_counted_wrongly_are_found_out() {
+    for mischief in [Mischief::MissConflicts, Mischief::SeeConflicts] {
+        let toy = Toy::start(mischief);
+        let report = run(&toy, "--events 400 --seed 7 --conflicts 0.2 --verify").await;
+        assert!(!report.passed, "{mischief:?}");
+        let words = verdict_words(&report);
+        assert!(words.contains("BAD: 4 topics with wrong books"), "{words}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_gateway_may_do_is_no_fault() {
     for (mischief, extra) in [(Mischief::Busy, false), (Mischief::TakeUnknown, true)] {
         let toy = Toy::start(mischief);
-        let report = run(&toy, "--events 300 --seed 7 --batch 10 --verify").await;
+        let words = "--events 300 --seed 7 --batch 10 --conflicts 0.2 --verify";
+        let report = run(&toy, words).await;
         assert!(report.passed, "{mischief:?}: {report:?}");
         assert!(report.retried >= 10, "{report:?}");
         assert_eq!(report.attempted, 300 + 10 * report.retried);

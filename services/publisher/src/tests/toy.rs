@@ -41,6 +41,10 @@ pub(super) enum Mischief {
     TakeUnknown,
     /// Counts a duplicate too few.
     Miscount,
+    /// Counts conflicts as duplicates and no more.
+    MissConflicts,
+    /// Counts every duplicate as a conflict.
+    SeeConflicts,
     /// Counts an event as taken once more than it came, and as a duplicate, like one that is
     /// delivered twice. Until something comes, the queue is full of what others sent.
     TakeTwice,
@@ -159,7 +163,12 @@ impl Inner {
             count("received");
             count("duplicates");
         }
-        if outcome == "conflict" {
+        let counts_conflict = match self.mischief {
+            Mischief::MissConflicts => false,
+            Mischief::SeeConflicts => outcome != "stored",
+            _ => outcome == "conflict",
+        };
+        if counts_conflict {
             count("conflicts");
         }
         if outcome == "stored" && !forget {

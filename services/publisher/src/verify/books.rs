@@ -1,6 +1,7 @@
 //! Whether the books of a topic agree with what was sent to it and found in it.
 
 use super::Verdict;
+use super::judge::Found;
 use crate::gateway::Books;
 use crate::tally::TopicTally;
 
@@ -10,8 +11,7 @@ pub(super) struct Topic<'a> {
     pub(super) tally: TopicTally,
     /// How many events of an earlier run may have been taken since this one looked.
     pub(super) late: u64,
-    /// How many events were read back.
-    pub(super) rows: u64,
+    pub(super) found: Found,
     pub(super) before: &'a Books,
     pub(super) after: &'a Books,
     /// Whether any were sent, now or by the earlier run.
@@ -33,7 +33,7 @@ fn fault(topic: &Topic<'_>) -> Option<String> {
     let Topic {
         tally,
         late,
-        rows,
+        found,
         before,
         after,
         ..
@@ -63,16 +63,48 @@ fn fault(topic: &Topic<'_>) -> Option<String> {
             after.received, after.unique, after.duplicates, after.buried
         ));
     }
-    if after.unique != *rows {
+    if after.unique != found.rows {
+        let Found { rows, .. } = found;
         return Some(format!("{} unique, but {rows} are there", after.unique));
     }
     if after.buried != before.buried {
         return Some(format!("{} buried", after.buried - before.buried));
     }
-    if after.conflicts > 0 && !topic.has_conflicts {
-        return Some(format!("{} conflicts, but none was sent", after.conflicts));
+    conflicts_fault(topic)
+}
+
+/// Whether the conflicts can be those that were sent. What differs from what is stored under its
+/// key is one each time that it is taken, and what is the same never is.
+fn conflicts_fault(topic: &Topic<'_>) -> Option<String> {
+    let Topic {
+        tally,
+        late,
+        found,
+        before,
+        after,
+        has_conflicts,
+        ..
+    } = topic;
+    let counted = after.conflicts;
+    if counted > 0 && !has_conflicts {
+        return Some(format!("{counted} conflicts, but none was sent"));
     }
-    None
+    let at_least = before.conflicts + found.conflicts;
+    if counted < at_least {
+        return Some(format!("{counted} conflicts, though {at_least} were sent"));
+    }
+    // Of an attempt whose outcome is unknown, and of an earlier run, any could be.
+    let unknown = tally.taken_at_most.saturating_sub(tally.acknowledged);
+    let at_most = at_least.saturating_add(unknown).saturating_add(*late);
+    if counted > at_most {
+        return Some(format!(
+            "{counted} conflicts, though at most {at_most} can have been taken"
+        ));
+    }
+    let conflicts = counted - before.conflicts;
+    let duplicates = after.duplicates.saturating_sub(before.duplicates);
+    (conflicts > duplicates)
+        .then(|| format!("{conflicts} conflicts, which is more than {duplicates} duplicates"))
 }
 
 #[cfg(test)]
@@ -102,17 +134,31 @@ mod tests {
         rows: u64,
     ) -> Option<String> {
         fault(&Topic {
+            late,
+            has_conflicts: false,
+            ..topic(before, after, tally, (rows, 0))
+        })
+    }
+
+    /// What of it was acknowledged and taken at most, and what was found: rows and conflicts.
+    fn topic<'a>(
+        before: &'a Books,
+        after: &'a Books,
+        (acknowledged, taken_at_most): (u64, u64),
+        (rows, conflicts): (u64, u64),
+    ) -> Topic<'a> {
+        Topic {
             name: "t",
             tally: TopicTally {
-                acknowledged: tally.0,
-                taken_at_most: tally.1,
+                acknowledged,
+                taken_at_most,
             },
-            late,
-            rows,
+            late: 0,
+            found: Found { rows, conflicts },
             before,
             after,
-            has_conflicts: false,
-        })
+            has_conflicts: true,
+        }
     }
 
     #[test]
@@ -167,5 +213,44 @@ mod tests {
         }
         let shrunk = check(&books(10, 7, 3, 0, 0), &none, (0, 0), 0);
         assert!(shrunk.is_some_and(|fault| fault.contains("after 10 were before")));
+    }
+
+    #[test]
+    fn conflicts_are_as_many_as_differ_from_what_is_stored() {
+        let none = Books::default();
+        // An earlier run left two conflicts of five duplicates.
+        let earlier = books(12, 7, 5, 2, 0);
+        for (before, after, tally, expected) in [
+            (&none, books(10, 7, 3, 2, 0), (10, 10), None),
+            (&none, books(10, 7, 3, 1, 0), (10, 10), Some("though 2")),
+            (&none, books(10, 7, 3, 0, 0), (10, 10), Some("though 2")),
+            (&none, books(10, 7, 3, 3, 0), (10, 10), Some("at most 2")),
+            // Two events came again, or not.
+            (&none, books(10, 7, 3, 2, 0), (10, 12), None),
+            (&none, books(12, 7, 5, 4, 0), (10, 12), None),
+            (&none, books(12, 7, 5, 5, 0), (10, 12), Some("at most 4")),
+            (&none, books(10, 7, 3, 4, 0), (10, 12), Some("more than 3")),
+            (&earlier, books(22, 7, 15, 4, 0), (10, 10), None),
+            (&earlier, books(22, 7, 15, 3, 0), (10, 10), Some("though 4")),
+            (
+                &earlier,
+                books(22, 7, 15, 5, 0),
+                (10, 10),
+                Some("at most 4"),
+            ),
+        ] {
+            let fault = fault(&topic(before, &after, tally, (7, 2)));
+            let is_expected = match (&fault, expected) {
+                (Some(fault), Some(expected)) => fault.contains(expected),
+                (fault, expected) => fault.is_none() && expected.is_none(),
+            };
+            assert!(is_expected, "{after:?}: {fault:?}");
+        }
+        let after = books(23, 7, 16, 5, 0);
+        let late = Topic {
+            late: 1,
+            ..topic(&earlier, &after, (10, 10), (7, 2))
+        };
+        assert_eq!(fault(&late), None);
     }
 }

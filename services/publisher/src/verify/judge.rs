@@ -1,6 +1,7 @@
 //! Whether each event that is there is one that was sent.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use bytes::BytesMut;
 use event::{Payload, Timestamp};
@@ -17,9 +18,20 @@ pub(super) struct Judge<'a> {
     maker: &'a Maker,
     run: Run<'a>,
     seen: Bits,
-    rows: Vec<u64>,
+    /// The version that is stored under a key, unless it is the key's own.
+    versions: HashMap<u64, u64>,
+    topics: Vec<Found>,
     verdict: Verdict,
     scratch: BytesMut,
+}
+
+/// What was found in one topic. Counts are of events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// There.
+    pub(super) rows: u64,
+    /// Acknowledged, with other content than what is there under their key.
+    pub(super) conflicts: u64,
 }
 
 /// What was sent.
@@ -61,7 +73,8 @@ impl<'a> Judge<'a> {
     pub(super) fn new(plan: &'a Plan, maker: &'a Maker, end: u64, ran_before: bool) -> Self {
         Self {
             seen: Bits::below(end),
-            rows: vec![0; maker.topics().len()],
+            versions: HashMap::new(),
+            topics: vec![Found::default(); maker.topics().len()],
             maker,
             run: Run {
                 plan,
@@ -73,14 +86,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// How many events each topic holds.
-    pub(super) fn rows(&self) -> &[u64] {
-        &self.rows
-    }
-
     /// An event that was found in a topic.
     pub(super) fn take(&mut self, topic: usize, line: &[u8]) {
-        self.rows[topic] += 1;
+        self.topics[topic].rows += 1;
         let Ok(stored) = serde_json::from_slice::<Stored<'_>>(line) else {
             self.verdict.altered += 1;
             let line = String::from_utf8_lossy(line);
@@ -106,8 +114,9 @@ impl<'a> Judge<'a> {
         verdict.tell(|| format!("{} of {}: {why}", stored.event_id, stored.topic));
     }
 
-    /// Looks for what is not there. Requests that were not acknowledged owe nothing.
-    pub(super) fn finish(mut self, not_acknowledged: &[u64]) -> Verdict {
+    /// Looks for what is not there, and for what must have been a conflict. Requests that were
+    /// not acknowledged owe nothing.
+    pub(super) fn finish(mut self, not_acknowledged: &[u64]) -> (Verdict, Vec<Found>) {
         let Run { plan, end, .. } = self.run;
         let mut owed = Bits::below(end);
         for request in 0..end.div_ceil(plan.batch) {
@@ -115,7 +124,11 @@ impl<'a> Judge<'a> {
                 continue;
             }
             for position in plan.positions(request) {
-                self.verdict.expected += u64::from(owed.insert(plan.item(position).key));
+                let Item { key, version } = plan.item(position);
+                self.verdict.expected += u64::from(owed.insert(key));
+                if version != self.versions.get(&key).copied().unwrap_or(key) {
+                    self.topics[self.maker.topic_of(key)].conflicts += 1;
+                }
             }
         }
         for key in owed.without(&self.seen) {
@@ -131,7 +144,7 @@ impl<'a> Judge<'a> {
                 )
             });
         }
-        self.verdict
+        (self.verdict, self.topics)
     }
 
     fn find(&mut self, topic: usize, stored: &Stored<'_>) -> Finding {
@@ -165,6 +178,9 @@ impl<'a> Judge<'a> {
         } else if payload != expected.payload {
             Finding::Altered("has another payload than was sent")
         } else {
+            if version != key {
+                self.versions.insert(key, version);
+            }
             standing
         }
     }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::make::IdForm;
 use crate::make::tests::maker;
@@ -8,13 +10,18 @@ fn busy() -> Plan {
     plan(0.5, 0.2, 0.1, 10)
 }
 
-/// What a Sekali that does its work holds after these requests.
-fn stored(plan: &Plan, requests: u64) -> Vec<Item> {
+/// What is to be taken of these requests.
+fn sound(plan: &Plan, requests: u64) -> Vec<Item> {
     let sound = (0..requests).filter(|request| !plan.is_malformed(*request));
-    let mut items: Vec<_> = sound
+    sound
         .flat_map(|request| plan.positions(request))
         .map(|position| plan.item(position))
-        .collect();
+        .collect()
+}
+
+/// What a Sekali that does its work holds after these requests.
+fn stored(plan: &Plan, requests: u64) -> Vec<Item> {
+    let mut items = sound(plan, requests);
     items.sort_by_key(|item| item.key);
     items.dedup_by_key(|item| item.key);
     items
@@ -39,7 +46,7 @@ fn verdict(plan: &Plan, there: &[(usize, String)], not_acknowledged: &[u64]) -> 
     for (topic, line) in there {
         judge.take(*topic, line.as_bytes());
     }
-    judge.finish(not_acknowledged)
+    judge.finish(not_acknowledged).0
 }
 
 #[test]
@@ -73,6 +80,36 @@ fn of_two_versions_either_may_have_been_first() {
         let verdict = verdict(&plan, &there, &[]);
         assert_eq!((verdict.missing, verdict.altered), (0, 0), "{verdict:?}");
     }
+}
+
+#[test]
+fn whatever_differs_from_what_is_stored_is_a_conflict_each_time() {
+    let (plan, maker) = (busy(), maker(IdForm::V4));
+    let sent = sound(&plan, 100);
+    let of_key = |item: &Item| (item.key, item.version);
+    let first_won: BTreeMap<_, _> = sent.iter().rev().map(of_key).collect();
+    let last_won: BTreeMap<_, _> = sent.iter().map(of_key).collect();
+    let conflicts_if = |winners: &BTreeMap<u64, u64>| {
+        let mut judge = Judge::new(&plan, &maker, 1_000, false);
+        for (&key, &version) in winners {
+            let (topic, line) = line(Item { key, version });
+            judge.take(topic, line.as_bytes());
+        }
+        // What was not acknowledged is none, or not surely.
+        let (verdict, found) = judge.finish(&[99]);
+        assert_eq!((verdict.missing, verdict.altered), (0, 0), "{verdict:?}");
+        let mut expected = vec![0; 4];
+        for position in (0..990).filter(|position| !plan.is_malformed(position / 10)) {
+            let Item { key, version } = plan.item(position);
+            expected[maker.topic_of(key)] += u64::from(winners[&key] != version);
+        }
+        let conflicts: Vec<_> = found.iter().map(|found| found.conflicts).collect();
+        assert_eq!(conflicts, expected);
+        conflicts.iter().sum::<u64>()
+    };
+    let (fewer, more) = (conflicts_if(&first_won), conflicts_if(&last_won));
+    // Where a conflict won, the original and its resends are what differs.
+    assert!(100 < fewer && fewer < more, "{fewer}, {more}");
 }
 
 #[test]
@@ -177,7 +214,7 @@ fn what_an_earlier_run_of_the_seed_sent_beyond_this_one_is_not_foreign() {
         for (topic, line) in &there {
             judge.take(*topic, line.as_bytes());
         }
-        judge.finish(&[])
+        judge.finish(&[]).0
     };
     let again = judged(true);
     assert!(again.earlier > 100, "{again:?}");
