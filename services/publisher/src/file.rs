@@ -115,36 +115,40 @@ async fn read_all(
 ) -> Read {
     let mut tally = Tally::new(0);
     let mut sent = 0;
+    let mut is_early = false;
     loop {
-        let next = shared.stop.run_until_cancelled(reader.next()).await;
-        let mut is_early = !matches!(next, Some(Ok(_)));
-        let next = match next {
+        let read = if is_early {
+            None
+        } else {
+            shared.stop.run_until_cancelled(reader.next()).await
+        };
+        let next = match read {
             Some(Ok(next)) => next,
             Some(Err(error)) => {
                 tally.tell(format!("read the input: {error}"));
-                reader.take()
+                is_early = true;
+                reader.rest()
             }
-            None => reader.take(),
+            None => {
+                is_early = true;
+                reader.rest()
+            }
         };
         for (line, fault) in reader.faults() {
             tally.refused_unexpectedly += 1;
             shared.metrics.refused.inc();
             tally.tell(shared.tell(line, fault));
         }
-        let is_end = next.is_none();
-        if let Some(batch) = next {
-            pace.is_due(sent, &shared.stop).await;
-            sent += batch.numbers.len() as u64;
-            // The channel closes only if all connections have panicked, which who joins them
-            // tells.
-            is_early |= batches.send(batch).await.is_err();
-        }
-        if is_early || is_end {
+        let Some(batch) = next else {
             return Read {
                 tally,
                 next_line: is_early.then(|| reader.next_line()),
             };
-        }
+        };
+        pace.is_due(sent, &shared.stop).await;
+        sent += batch.numbers.len() as u64;
+        // The channel closes only if all connections have panicked, which who joins them tells.
+        is_early |= batches.send(batch).await.is_err();
     }
 }
 
@@ -279,7 +283,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context as TaskContext, Poll};
 
-    use tokio::io::{AsyncReadExt as _, ReadBuf};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
     use super::*;
 
@@ -296,25 +300,54 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_was_read_before_the_input_broke_off_is_sent_and_the_next_line_is_named() {
-        let (batches, mut queue) = mpsc::channel(1);
+    fn shared() -> Shared {
         let (_, none) = mpsc::channel(1);
         let registry = lifecycle::metrics::registry("test").unwrap();
-        let shared = Shared {
+        Shared {
             queue: Mutex::new(none),
             ack: Ack::Queued,
             told: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             stop: CancellationToken::new(),
             metrics: Arc::new(Metrics::register(&registry).unwrap()),
-        };
-        let pace = Pace {
+        }
+    }
+
+    fn at_once() -> Pace {
+        Pace {
             begun: Instant::now(),
             rate: 0.0,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_pipe_gave_before_a_stop_is_sent_to_the_last_whole_line() {
+        let (mut pipe, input) = tokio::io::duplex(64 * 1024);
+        pipe.write_all(("line\n".repeat(300) + "rest").as_bytes())
+            .await
+            .unwrap();
+        let (batches, mut queue) = mpsc::channel::<Batch>(1);
+        let shared = shared();
+        let take_all = async {
+            let mut numbers = queue.recv().await.unwrap().numbers;
+            shared.stop.cancel();
+            while let Some(batch) = queue.recv().await {
+                numbers.extend(batch.numbers);
+            }
+            numbers
         };
+        let reading = read_all(Reader::new(input, 100), batches, at_once(), &shared);
+        let (read, numbers) = tokio::join!(reading, take_all);
+        assert_eq!(numbers, (1..=300).collect::<Vec<_>>());
+        assert_eq!(read.next_line, Some(301));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_the_input_broke_off_is_sent_and_the_next_line_is_named() {
+        let (batches, mut queue) = mpsc::channel(1);
+        let shared = shared();
         let reader = Reader::new((&b"a\n\xff\nb\nrest"[..]).chain(Broken), 100);
-        let read = read_all(reader, batches, pace, &shared).await;
+        let read = read_all(reader, batches, at_once(), &shared).await;
         assert_eq!(queue.recv().await.unwrap().numbers, [1, 3]);
         assert!(queue.recv().await.is_none());
         assert_eq!(read.next_line, Some(4));

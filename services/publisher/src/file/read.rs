@@ -95,8 +95,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
+    /// The next request out of what has been read, until there is no whole line left of it.
+    pub(super) fn rest(&mut self) -> Option<Batch> {
+        self.gather();
+        self.take()
+    }
+
     /// What has been gathered, if anything.
-    pub(super) fn take(&mut self) -> Option<Batch> {
+    fn take(&mut self) -> Option<Batch> {
         self.linger = None;
         (!self.numbers.is_empty()).then(|| Batch {
             body: self.body.split().freeze(),
