@@ -3,7 +3,7 @@
 //! More at once: as many as work the present queue off within the target, at the rate that
 //! one worker was seen to reach, and one more each time that the oldest event has waited
 //! longer than the target though all of them run. Fewer slowly: only after fewer would have
-//! been enough for the whole quiet period, and then at most half of them go.
+//! been enough for the whole quiet period, and then at most half of them go, of one that one.
 
 use std::time::Duration;
 
@@ -79,8 +79,9 @@ pub(crate) fn desired(
     if elapsed(quiet_since, now) < limits.quiet_period.into() {
         return (wanted, remember(Some(quiet_since)));
     }
-    // Half of them, rounded up, stay: the next quiet period says whether that was right.
-    (enough.max(wanted - wanted / 2), remember(None))
+    // Half of them, rounded up, stay: the next quiet period says whether that was right. The
+    // last one has no half.
+    (enough.max(wanted - (wanted / 2).max(1)), remember(None))
 }
 
 /// How many would be enough, whatever the bounds.
@@ -247,6 +248,34 @@ mod tests {
             (workers, memory) = (wanted, next);
         }
         assert_eq!(seen, [(120, 4), (245, 2), (370, 1)]);
+    }
+
+    #[test]
+    fn the_last_one_goes_only_if_there_may_be_none_and_then_all_rests() {
+        let idle = load(0, 0, 0.0);
+        for (min, expected) in [(0, vec![(120, 0)]), (1, vec![])] {
+            let (mut workers, mut memory) = (1, known(5_000.0));
+            let mut seen = Vec::new();
+            for second in (0..1_000).step_by(5) {
+                let (wanted, next) =
+                    desired(&limits(min, 8), idle, staff(workers), memory, at(second));
+                if wanted != workers {
+                    seen.push((second, wanted));
+                }
+                (workers, memory) = (wanted, next);
+            }
+            assert_eq!(seen, expected, "of at least {min}");
+            // Else each look would write another status.
+            assert_eq!(memory, known(5_000.0));
+            let (wanted, _) = desired(
+                &limits(min, 8),
+                load(1, 0, 0.0),
+                staff(workers),
+                memory,
+                at(1_000),
+            );
+            assert_eq!(wanted, 1);
+        }
     }
 
     #[test]

@@ -232,10 +232,33 @@ fn books_that_do_not_add_up_are_told_with_their_numbers() {
     });
     let decision = decide(&pipeline(&json!({})), &seen, at(0));
     assert_eq!(said(&decision, BALANCED), is("False", "Differ"));
+    // What is not queued any more is nobody's to record.
+    assert_eq!(decision.scale, None);
     let message = &find(&decision.status.conditions, BALANCED).unwrap().message;
     for number in ["103", "100", "70", "29", "1 buried"] {
         assert!(message.contains(number), "{message}");
     }
+}
+
+#[test]
+fn none_at_rest_is_ready_and_the_first_event_asks_for_one() {
+    let pipeline = pipeline(&json!({
+        "workers": {"deployment": "sekali-worker", "min": 0, "max": 4},
+    }));
+    let mut seen = seen();
+    seen.workers = Some(Replicas {
+        wanted: 0,
+        ready: 0,
+    });
+    let decision = decide(&pipeline, &seen, at(0));
+    assert_eq!(decision.scale, None);
+    assert_eq!(said(&decision, READY), is("True", "Serving"));
+    seen.books = Ok(Books {
+        received: 101,
+        queue_depth: 1,
+        ..BOOKS
+    });
+    assert_eq!(decide(&pipeline, &seen, at(5)).scale, Some(1));
 }
 
 #[test]
