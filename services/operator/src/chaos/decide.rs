@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 
 use super::job::{names, seed};
 use super::schedule::{Victim, due, planned};
-use super::verdict::{Outcome, PASSED, done, judge, publishers, totals};
+use super::verdict::{Outcome, PASSED, done, judge, publishers, totals, tried};
 use crate::conditions::{Aspect, REFUSED, Truth, find};
 use crate::resources::{ChaosRun, ChaosRunStatus, Phase, Verdict};
 use crate::time::{elapsed, whole_seconds};
@@ -140,8 +140,8 @@ fn watch(run: &ChaosRun, seen: &Seen, status: &mut ChaosRunStatus, now: Timestam
             now,
         );
         status.injected.extend(next);
+        status.faults = Some(faults(run, done(&status.injected)));
     }
-    status.faults = Some(faults(run, done(&status.injected)));
 }
 
 fn end(run: &ChaosRun, seen: &Seen, status: &mut ChaosRunStatus, is_late: bool, now: Timestamp) {
@@ -153,7 +153,9 @@ fn end(run: &ChaosRun, seen: &Seen, status: &mut ChaosRunStatus, is_late: bool, 
     let outcomes: Vec<_> = seen.publishers.iter().map(outcome).collect();
     status.totals = totals(&outcomes);
     status.publishers = publishers(&names(run), &outcomes);
-    let (verdict, mut aspect) = judge(&run.spec, &outcomes, &status.injected);
+    let tried = tried(&outcomes, &status.injected, status.started_at.as_ref());
+    status.faults = Some(faults(run, tried));
+    let (verdict, mut aspect) = judge(&run.spec, &outcomes, tried);
     if is_late && aspect.reason == "NoVerdict" {
         aspect.reason = "DeadlineExceeded";
     }

@@ -12,6 +12,7 @@ pub(crate) struct Report {
     /// Until the last answer.
     pub(crate) seconds: f64,
     pub(crate) latency_ms: Latency,
+    pub(crate) end_to_end: Option<EndToEnd>,
     pub(crate) verdict: Option<Findings>,
     pub(crate) failures: Vec<String>,
 }
@@ -24,6 +25,12 @@ pub(crate) struct Refused {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p99: f64,
+}
+
+/// Until the queue was empty.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(crate) struct EndToEnd {
+    pub(crate) seconds: f64,
 }
 
 /// What was found when all was read back.
@@ -70,6 +77,7 @@ mod tests {
         let report = parse(REPORT).unwrap();
         assert!(report.passed);
         assert_eq!((report.sent, report.acknowledged), (1_000, 990));
+        assert_eq!(report.end_to_end, Some(EndToEnd { seconds: 2.0 }));
         let findings = report.verdict.unwrap();
         assert_eq!((findings.expected, findings.duplicates), (700, 290));
     }

@@ -1,15 +1,23 @@
 //! What the reports of all publishers come to. Pure.
 
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::report::{Findings, Report};
 use super::schedule::planned;
 use crate::conditions::Aspect;
 use crate::gateway::as_float;
 use crate::resources::{ChaosRunSpec, Injection, PublisherStatus, Totals, Verdict};
+use crate::time::elapsed;
 
 pub(crate) const PASSED: &str = "Passed";
 
 /// How a publisher ended: with a report, or why there is none.
 pub(crate) type Outcome = Result<Report, String>;
+
+/// The times in a status are whole seconds.
+const RESOLUTION: Duration = Duration::from_secs(1);
 
 /// The longest words of one publisher that the status keeps.
 const MAX_WORDS: usize = 600;
@@ -62,12 +70,9 @@ pub(crate) fn publishers(jobs: &[String], outcomes: &[Outcome]) -> Vec<Publisher
 }
 
 /// Whether the promise was kept, and why not. It is kept only if each publisher says so,
-/// having read everything back, and everything was done to break it that was to be done.
-pub(crate) fn judge(
-    spec: &ChaosRunSpec,
-    outcomes: &[Outcome],
-    injected: &[Injection],
-) -> (Verdict, Aspect) {
+/// having read everything back, and everything was done to break it that was to be done. So many
+/// faults did.
+pub(crate) fn judge(spec: &ChaosRunSpec, outcomes: &[Outcome], faults: usize) -> (Verdict, Aspect) {
     let failed = |reason, message| (Verdict::Failed, Aspect::new(PASSED, false, reason, message));
     let findings = |outcome: &Outcome| outcome.as_ref().ok().and_then(|one| one.verdict.clone());
     let all: Vec<_> = outcomes.iter().map(findings).collect();
@@ -89,18 +94,18 @@ pub(crate) fn judge(
     if (0..outcomes.len()).any(fell_short) {
         return failed("LoadFailed", told(&fell_short));
     }
-    let (done, planned) = (done(injected), planned(&spec.faults));
-    if done < planned {
+    let planned = planned(&spec.faults);
+    if faults < planned {
         let message = format!(
-            "nothing was lost, but the load had ended before {} of {planned} faults: send more \
+            "nothing was lost, but all was stored before {} of {planned} faults: send more \
              events, or fewer a second, or have the faults come sooner; each needs a ready pod of \
              its target",
-            planned - done,
+            planned - faults,
         );
         return failed("FaultsMissed", message);
     }
     let message = format!(
-        "lost: 0, doubled: 0, of {} keys acknowledged; {done} faults injected",
+        "lost: 0, doubled: 0, of {} keys acknowledged; {faults} faults injected",
         totals(outcomes).unique_expected.unwrap_or_default(),
     );
     (
@@ -112,6 +117,21 @@ pub(crate) fn judge(
 /// How many faults are known to have been injected.
 pub(crate) fn done(injected: &[Injection]) -> usize {
     injected.iter().filter(|one| one.done).count()
+}
+
+/// How many of them tried the promise: when all is stored and is only read back, none does. All
+/// do as far as nobody knows when that was.
+pub(crate) fn tried(outcomes: &[Outcome], injected: &[Injection], started: Option<&Time>) -> usize {
+    let stored_after = |one: &Outcome| Some(one.as_ref().ok()?.end_to_end.as_ref()?.seconds);
+    let seconds: Option<Vec<_>> = outcomes.iter().map(stored_after).collect();
+    let (Some(seconds), Some(started)) = (seconds, started) else {
+        return done(injected);
+    };
+    let last = seconds.into_iter().fold(0.0, f64::max);
+    let last = Duration::try_from_secs_f64(last).unwrap_or(Duration::MAX);
+    let end = last.saturating_add(RESOLUTION);
+    let tries = |one: &&Injection| one.done && elapsed(started.0, one.at.0) < end;
+    injected.iter().filter(tries).count()
 }
 
 fn words(outcome: &Outcome) -> String {

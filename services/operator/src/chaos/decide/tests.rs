@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::super::report::{Findings, Report};
+use super::super::report::{EndToEnd, Findings, Report};
 use super::*;
 use crate::resources::{Injection, Target};
 
@@ -187,6 +187,38 @@ fn faults_that_there_was_no_time_for_are_a_failure() {
     step(&mut run, &publishers(&[good()]), 7);
     assert_eq!(passed(&run), is("False", "FaultsMissed"));
     assert_eq!(run.status.unwrap().faults.as_deref(), Some("1/3"));
+}
+
+#[test]
+fn faults_that_come_when_all_is_stored_do_not_count() {
+    for (second, reason, faults) in [(5, "PromiseKept", "1/1"), (6, "FaultsMissed", "0/1")] {
+        let every = format!("{second}s");
+        let fault = json!({"target": "worker", "action": "kill", "every": every});
+        let mut run = run(json!({"faults": [fault]}));
+        step(&mut run, &nothing(), 0);
+        step(
+            &mut run,
+            &publishers(&[Publisher::Running, Publisher::Running]),
+            10,
+        );
+        step(
+            &mut run,
+            &publishers(&[Publisher::Running, Publisher::Running]),
+            10 + second,
+        );
+        run.status.as_mut().unwrap().injected[0].done = true;
+        let stored_after = |seconds| match good() {
+            Publisher::Ended(Ok(report)) => Publisher::Ended(Ok(Report {
+                end_to_end: Some(EndToEnd { seconds }),
+                ..report
+            })),
+            other => other,
+        };
+        let ended = publishers(&[stored_after(3.0), stored_after(4.7)]);
+        step(&mut run, &ended, 20);
+        assert_eq!(passed(&run).1, reason, "after {second} s");
+        assert_eq!(run.status.unwrap().faults.as_deref(), Some(faults));
+    }
 }
 
 #[test]

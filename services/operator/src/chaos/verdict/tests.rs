@@ -1,11 +1,8 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::super::report::{Latency, Refused};
 use super::*;
 use crate::conditions::Truth;
-use crate::resources::{FaultAction, Target};
 
 fn good() -> Report {
     Report {
@@ -15,6 +12,7 @@ fn good() -> Report {
         refused: Refused { expected: 10 },
         seconds: 2.0,
         latency_ms: Latency { p99: 12.4 },
+        end_to_end: None,
         verdict: Some(Findings {
             good: true,
             words: "GOOD".into(),
@@ -56,42 +54,28 @@ fn spec() -> ChaosRunSpec {
     serde_json::from_value(json!({"faults": faults})).unwrap()
 }
 
-fn injected(done: &[bool]) -> Vec<Injection> {
-    let one = |&done: &bool| Injection {
-        fault: 0,
-        target: Target::Worker,
-        action: FaultAction::Kill,
-        pod: "w".into(),
-        uid: "u".into(),
-        at: Time(Timestamp::UNIX_EPOCH),
-        done,
-    };
-    done.iter().map(one).collect()
-}
-
 #[test]
 fn it_passes_only_if_everything_was_read_back_and_everything_was_tried() {
-    let both = injected(&[true, true]);
-    let undone = injected(&[true, false]);
+    let (both, one) = (2, 1);
     let unsent = Report {
         passed: false,
         ..good()
     };
-    for (outcomes, injected, reason) in [
-        (vec![Ok(good()), Ok(good())], &both, "PromiseKept"),
-        (vec![Ok(good()), Ok(good())], &undone, "FaultsMissed"),
-        (vec![Ok(good()), Ok(bad(3, 0))], &both, "PromiseBroken"),
+    for (outcomes, faults, reason) in [
+        (vec![Ok(good()), Ok(good())], both, "PromiseKept"),
+        (vec![Ok(good()), Ok(good())], one, "FaultsMissed"),
+        (vec![Ok(good()), Ok(bad(3, 0))], both, "PromiseBroken"),
         // What is known to be lost outweighs what is not known.
         (
             vec![Err("gone".into()), Ok(bad(0, 1))],
-            &both,
+            both,
             "PromiseBroken",
         ),
-        (vec![Ok(good()), Err("gone".into())], &both, "NoVerdict"),
-        (vec![Ok(good()), Ok(no_verdict("x"))], &both, "NoVerdict"),
-        (vec![Ok(unsent), Ok(good())], &both, "LoadFailed"),
+        (vec![Ok(good()), Err("gone".into())], both, "NoVerdict"),
+        (vec![Ok(good()), Ok(no_verdict("x"))], both, "NoVerdict"),
+        (vec![Ok(unsent), Ok(good())], both, "LoadFailed"),
     ] {
-        let (verdict, aspect) = judge(&spec(), &outcomes, injected);
+        let (verdict, aspect) = judge(&spec(), &outcomes, faults);
         assert_eq!(aspect.reason, reason, "{aspect:?}");
         assert_eq!(verdict == Verdict::Passed, reason == "PromiseKept");
         assert_eq!(aspect.status == Truth::True, reason == "PromiseKept");
@@ -101,7 +85,7 @@ fn it_passes_only_if_everything_was_read_back_and_everything_was_tried() {
 #[test]
 fn the_condition_says_what_was_lost_and_by_whom_it_was_found() {
     let outcomes = [Ok(good()), Ok(bad(3, 1))];
-    let (_, aspect) = judge(&spec(), &outcomes, &[]);
+    let (_, aspect) = judge(&spec(), &outcomes, 0);
     assert_eq!(aspect.message, "publisher 1: BAD: 3 lost, 1 doubled");
     let totals = totals(&outcomes);
     assert_eq!((totals.lost, totals.doubled), (Some(3), Some(1)));
