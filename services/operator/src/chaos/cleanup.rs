@@ -19,7 +19,8 @@ use crate::resources::{ChaosRun, Pipeline};
 use crate::time::{elapsed, now};
 
 /// How long to wait for the queue to be empty: what is still in it would make a topic anew.
-/// Others may fill it without an end.
+/// Others may fill it without an end, so the topics are deleted then, again and again for as long
+/// as the clean-up may take.
 const QUEUE: Duration = Duration::from_mins(1);
 
 /// Ends what still sends and deletes the topics. Says what is left to do, and why if that
@@ -37,8 +38,12 @@ pub(super) async fn clean(
     let since = since.map_or_else(now, |time| time.0);
     let ended = end_publishers(run, context).await;
     ended.unwrap_or_else(|error| Err(failed(run, &error, context)))?;
-    let Some(pipeline) = pipeline.filter(|_| !run.spec.keep_events) else {
+    if run.spec.keep_events {
         return Ok(());
+    }
+    let Some(pipeline) = pipeline else {
+        let name = &run.spec.pipeline;
+        return Err(format!("there is no Pipeline {name} to delete topics of"));
     };
     let gateway = context
         .gateways
@@ -123,13 +128,16 @@ async fn delete_topics(
     prefix: &str,
     since: Timestamp,
 ) -> Result<Result<(), String>, GatewayError> {
-    let queued = gateway.books().await?.queue_depth;
-    if queued > 0 && elapsed(since, now()) < QUEUE {
+    let is_queued = gateway.books().await?.queue_depth > 0;
+    if !is_queued || elapsed(since, now()) >= QUEUE {
+        for topic in gateway.topics(prefix).await? {
+            gateway.delete(&topic).await?;
+        }
+    }
+    Ok(if is_queued {
         // How many would be another status at every look.
-        return Ok(Err("events are still queued".into()));
-    }
-    for topic in gateway.topics(prefix).await? {
-        gateway.delete(&topic).await?;
-    }
-    Ok(Ok(()))
+        Err("events are still queued, which may make its topics anew".into())
+    } else {
+        Ok(())
+    })
 }

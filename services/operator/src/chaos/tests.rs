@@ -344,6 +344,38 @@ async fn a_clean_up_that_is_refused_says_why_and_holds_no_run_for_ever() {
 }
 
 #[tokio::test]
+async fn what_may_still_be_there_is_never_said_to_be_gone() {
+    let queued = "events are still queued, which may make its topics anew";
+    let gone = "there is no Pipeline sekali to delete topics of";
+    for (has_pipeline, queue, why) in [(true, 5, queued), (false, 0, gone)] {
+        let cluster_of = |run: &Value| {
+            if has_pipeline {
+                cluster(run)
+                    .with_books(queue, 0.0)
+                    .with_topics(&["run-smoke-1a2b3c4d-0-0"])
+            } else {
+                Cluster::default().with(RUN, run)
+            }
+        };
+        let mut run = held("Cleaning", &[]);
+        let a_while = now() - Duration::from_secs(90);
+        run["status"]["endedAt"] = json!(a_while.to_string());
+        let (_, writes) = look(&run, cluster_of(&run)).await;
+        assert_eq!(complete(&status(&writes)), ("Cleaning", why));
+
+        let mut kept = run.clone();
+        kept["spec"]["keepEvents"] = json!(true);
+        let (_, writes) = look(&kept, cluster_of(&kept)).await;
+        assert_eq!(complete(&status(&writes)), ("Over", ""));
+
+        run["status"]["endedAt"] = json!("2026-01-01T00:00:00Z");
+        let (_, writes) = look(&run, cluster_of(&run)).await;
+        let why = format!("what it made may still be there: {why}");
+        assert_eq!(complete(&status(&writes)), ("TopicsLeft", why.as_str()));
+    }
+}
+
+#[tokio::test]
 async fn a_run_waits_for_an_older_one_unless_that_is_left_alone_or_unreadable() {
     let mut run = run(&Value::Null);
     run["metadata"]["creationTimestamp"] = json!(now().to_string());
