@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt as _};
+use lifecycle::seldom::Seldom;
 use lifecycle::{Backoff, backoff};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +41,22 @@ pub(crate) async fn connect(namespace: Option<String>) -> anyhow::Result<(Client
     Ok((client, namespace))
 }
 
+/// How long one answer of the API server may take where nothing else bounds it.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+
+/// The client itself waits for as long as the connection seems to live, and tries again and
+/// again what a busy API server refuses.
+pub(crate) async fn in_time<T>(
+    patience: Duration,
+    answer: impl Future<Output = kube::Result<T>>,
+) -> kube::Result<T> {
+    let answer = tokio::time::timeout(patience, answer).await;
+    answer.unwrap_or_else(|_| {
+        let why = "the API server does not answer in time";
+        Err(kube::Error::Service(why.into()))
+    })
+}
+
 /// What a reconciliation works with.
 pub(crate) struct Context {
     pub(crate) client: Client,
@@ -50,7 +67,15 @@ pub(crate) struct Context {
     pub(crate) template: Template,
     pub(crate) metrics: Metrics,
     recorder: Recorder,
-    backoffs: Mutex<HashMap<(String, String), Backoff>>,
+    troubles: Mutex<Troubles>,
+}
+
+/// By kind and name, of what failed when it was last looked at.
+type Troubles = HashMap<(String, String), Trouble>;
+
+struct Trouble {
+    backoff: Backoff,
+    said: Seldom,
 }
 
 /// What a context is made from.
@@ -87,7 +112,7 @@ impl Context {
             gateways,
             template,
             metrics,
-            backoffs: Mutex::default(),
+            troubles: Mutex::default(),
         }
     }
 
@@ -155,34 +180,47 @@ impl Context {
 
     /// How long to wait after a failure, longer each time.
     pub(crate) fn pause(&self, kind: &str, name: &str) -> Duration {
-        let mut backoffs = self.backoffs();
+        self.trouble(kind, name, |trouble| trouble.backoff.next_wait())
+    }
+
+    /// Whether a failure is to be told of, and how many were not since the last that was: what
+    /// lasts is told of now and then, not at each attempt.
+    pub(crate) fn complains(&self, kind: &str, name: &str) -> Option<u64> {
+        self.trouble(kind, name, |trouble| trouble.said.now())
+    }
+
+    fn trouble<T>(&self, kind: &str, name: &str, meet: impl FnOnce(&mut Trouble) -> T) -> T {
+        let mut troubles = self.troubles();
+        let new = || Trouble {
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, backoff::seed()),
+            said: Seldom::new(),
+        };
         let key = (kind.to_owned(), name.to_owned());
-        let new = || Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, backoff::seed());
-        let pause = backoffs.entry(key).or_insert_with(new).next_wait();
-        self.count_backoffs(kind, &backoffs);
-        pause
+        let result = meet(troubles.entry(key).or_insert_with(new));
+        self.count_troubles(kind, &troubles);
+        result
     }
 
     /// After a success.
     pub(crate) fn recovered(&self, kind: &str, name: &str) {
-        let mut backoffs = self.backoffs();
-        if backoffs
+        let mut troubles = self.troubles();
+        if troubles
             .remove(&(kind.to_owned(), name.to_owned()))
             .is_some()
         {
-            self.count_backoffs(kind, &backoffs);
+            self.count_troubles(kind, &troubles);
         }
     }
 
-    fn count_backoffs(&self, kind: &str, backoffs: &HashMap<(String, String), Backoff>) {
-        let count = backoffs.keys().filter(|(of, _)| of == kind).count();
+    fn count_troubles(&self, kind: &str, troubles: &Troubles) {
+        let count = troubles.keys().filter(|(of, _)| of == kind).count();
         let gauge = self.metrics.backing_off.with_label_values(&[kind]);
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Nothing here panics while it holds the lock, so a poisoned one is as good as any.
-    fn backoffs(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Backoff>> {
-        self.backoffs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

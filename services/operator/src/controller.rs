@@ -22,9 +22,10 @@ const CONCURRENCY: u16 = 4;
 /// Changes that follow each other faster are looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// How long a look may take: less than a drain has, which waits for it. What is cut off is made
-/// again, from where it was. An API server that does not answer would hold it for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a look may take: less than a drain has, which waits for it and leaves the Lease to
+/// others then. What is cut off is made again, from where it was. An API server that does not
+/// answer would hold it for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Looks at each resource of a kind when its spec changes and when the reconciler asks for
 /// it, until the shutdown; what is under way then is finished.
@@ -129,8 +130,8 @@ where
             failures.with_label_values(&[&*kind, error.class()]).inc();
             if error.is_conflict() {
                 tracing::debug!(%kind, name, %error, "somebody else was faster");
-            } else {
-                tracing::warn!(%kind, name, %error, "the look failed");
+            } else if let Some(unsaid) = context.complains(&kind, &name) {
+                tracing::warn!(unsaid, %kind, name, %error, "the look failed");
             }
         }
     }
@@ -144,7 +145,33 @@ mod tests {
 
     use super::*;
     use crate::fixtures::Cluster;
+    use crate::lease;
     use crate::resources::ChaosRun;
+
+    #[test]
+    fn a_drain_by_the_chart_has_time_for_a_look_and_for_the_lease() {
+        let values = include_str!("../../../charts/sekali/values.yaml");
+        let values: serde_json::Value = serde_yaml::from_str(values).unwrap();
+        let drain = &values["operator"]["drain"];
+        let seconds = |name: &str| drain[name].as_u64().unwrap();
+        let deadline = Duration::from_secs(seconds("deadlineSeconds") - seconds("delaySeconds"));
+        assert!(PATIENCE + lease::RELEASE < deadline, "{deadline:?}");
+    }
+
+    #[tokio::test]
+    async fn what_fails_again_and_again_is_not_told_each_time() {
+        let look = async |context: Arc<Context>| {
+            let mut told = Vec::new();
+            for name in ["a", "a", "b"] {
+                told.push(context.complains("ChaosRun", name));
+            }
+            context.recovered("ChaosRun", "a");
+            told.push(context.complains("ChaosRun", "a"));
+            told
+        };
+        let (told, _) = Cluster::default().run(look).await;
+        assert_eq!(told, [Some(0), None, Some(0), Some(0)]);
+    }
 
     #[tokio::test]
     async fn what_is_deleted_while_it_backs_off_is_no_longer_counted() {

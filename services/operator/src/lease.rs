@@ -7,15 +7,19 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, PostParams};
 use kube::core::ObjectMeta;
 use lifecycle::{CancellationToken, Ticks};
 
+use crate::context::in_time;
 use crate::metrics::Metrics;
 use crate::time::now;
+
+/// How long it may take to leave the Lease to others: a drain waits for that as well.
+pub(crate) const RELEASE: Duration = Duration::from_secs(5);
 
 /// A claim to the Lease of a name.
 pub(crate) struct Lease {
@@ -90,7 +94,9 @@ impl Lease {
                     return Some(asked);
                 }
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, lease = self.name, "the lease can't be had"),
+                Err(error) => {
+                    lifecycle::seldom!(warn, %error, lease = self.name, "the lease can't be had");
+                }
             }
         }
         None
@@ -110,7 +116,7 @@ impl Lease {
                 Ok(true) => renewed = asked,
                 Ok(false) => bail!("the lease {} is another's", self.name),
                 Err(error) if renewed.elapsed() < patience => {
-                    tracing::warn!(%error, lease = self.name, "the lease can't be renewed");
+                    lifecycle::seldom!(warn, %error, lease = self.name, "the lease can't be renewed");
                 }
                 Err(_) => bail!("the lease {} could not be renewed in time", self.name),
             }
@@ -136,7 +142,7 @@ impl Lease {
             let replaced = self.api.replace(&self.name, &parameters, &object);
             replaced.await.map(drop)
         };
-        match in_time(self.period(), released).await {
+        match in_time(self.period().min(RELEASE), released).await {
             Ok(()) => tracing::info!(lease = self.name, "no longer leads"),
             Err(error) => tracing::warn!(%error, lease = self.name, "the lease has to expire"),
         }
@@ -192,16 +198,6 @@ impl Lease {
             ..LeaseSpec::default()
         }
     }
-}
-
-/// The client itself waits for as long as the connection seems to live, and tries again and
-/// again what a busy API server refuses.
-async fn in_time<T>(
-    patience: Duration,
-    answer: impl Future<Output = kube::Result<T>>,
-) -> anyhow::Result<T> {
-    let answer = tokio::time::timeout(patience, answer).await;
-    Ok(answer.context("the API server does not answer in time")??)
 }
 
 /// Whether a write was taken, and not another's before it.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::args::Serve;
 use crate::chaos::{self, Template};
-use crate::context::{Context, Parts, apply, connect};
+use crate::context::{ANSWER, Context, Parts, apply, connect, in_time};
 use crate::controller;
 use crate::gateway::Gateways;
 use crate::lease::Lease;
@@ -45,8 +45,8 @@ pub(crate) async fn start(process: &Process, args: Serve) -> anyhow::Result<()> 
     process.serve_admin(admin.admin_addr)?;
 
     let (client, namespace) = connect(namespace).await?;
-    preflight::<Pipeline>(&client, &namespace).await?;
-    preflight::<ChaosRun>(&client, &namespace).await?;
+    preflight::<Pipeline>(&client, &namespace, ANSWER).await?;
+    preflight::<ChaosRun>(&client, &namespace, ANSWER).await?;
     let lease = Lease::new(
         Api::namespaced(client.clone(), &namespace),
         format!("{instance}-operator"),
@@ -121,14 +121,15 @@ async fn install(own: &Pipeline, context: &Context) -> anyhow::Result<()> {
 
 /// A definition that is missing or forbidden is better told in a sentence than by a watch
 /// that never begins.
-async fn preflight<K>(client: &Client, namespace: &str) -> anyhow::Result<()>
+async fn preflight<K>(client: &Client, namespace: &str, patience: Duration) -> anyhow::Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     K: Clone + DeserializeOwned + Debug,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let name = format!("{}.{}", K::plural(&()), K::group(&()));
-    match api.list_metadata(&ListParams::default().limit(1)).await {
+    let one = ListParams::default().limit(1);
+    match in_time(patience, api.list_metadata(&one)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Err(anyhow!(
             "there is no CustomResourceDefinition {name}: install the chart with crds.install, \
@@ -171,6 +172,22 @@ mod tests {
     use std::future::ready;
 
     use super::*;
+    use crate::fixtures::{Cluster, NAMESPACE};
+
+    #[tokio::test]
+    async fn an_api_server_that_says_nothing_holds_up_no_start() {
+        let start = async |context: Arc<Context>| {
+            let patience = Duration::from_millis(20);
+            preflight::<Pipeline>(&context.client, NAMESPACE, patience).await
+        };
+        let (started, _) = Cluster::default().unanswering(usize::MAX).run(start).await;
+        let error = format!("{:#}", started.unwrap_err());
+        let why = "the API server does not answer in time";
+        assert!(
+            error.starts_with("list pipelines") && error.contains(why),
+            "{error}"
+        );
+    }
 
     #[tokio::test]
     async fn a_lost_lease_is_told_though_the_work_ended_with_it() {

@@ -10,7 +10,7 @@ use lifecycle::{Process, Ticks};
 
 use crate::args::Await;
 use crate::conditions::find;
-use crate::context::connect;
+use crate::context::{ANSWER, connect, in_time};
 use crate::resources::{ChaosRun, ChaosRunStatus, Phase, Verdict};
 
 /// How often to look whether it is over.
@@ -46,7 +46,7 @@ async fn over(
     loop {
         ensure!(ticks.next().await, "stopped before the run was over");
         let waited = begun.elapsed();
-        match runs.get_opt(name).await {
+        match in_time(ANSWER.min(patience), runs.get_opt(name)).await {
             Ok(Some(run)) => {
                 let is_over = |status: &ChaosRunStatus| status.phase == Phase::Complete;
                 if let Some(status) = run.status.filter(is_over) {
@@ -103,7 +103,7 @@ mod tests {
     async fn exit(cluster: Cluster) -> Result<ExitCode, String> {
         let wait = async |context: Arc<Context>| {
             let ticks = Ticks::every(Duration::from_millis(1), &CancellationToken::new());
-            let patience = Duration::from_millis(20);
+            let patience = Duration::from_millis(100);
             tell(&over(&context.api(), "smoke", patience, ticks).await?)
         };
         let (ended, writes) = cluster.run(wait).await;
@@ -130,6 +130,13 @@ mod tests {
     async fn a_run_that_is_not_there_is_no_run_that_goes_on() {
         let error = exit(Cluster::default()).await.unwrap_err();
         assert_eq!(error, "there is no ChaosRun smoke in test");
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_says_nothing_is_waited_for_no_longer_either() {
+        let silent = cluster(&json!({"phase": "Complete"})).unanswering(usize::MAX);
+        let error = exit(silent).await.unwrap_err();
+        assert_eq!(error, "the run smoke is not over after 0 s");
     }
 
     #[tokio::test]
