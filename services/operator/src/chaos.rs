@@ -223,7 +223,7 @@ async fn create_jobs(run: &ChaosRun, pipeline: &Pipeline, context: &Context) -> 
     Ok(())
 }
 
-fn is_held(run: &ChaosRun) -> bool {
+pub(crate) fn is_held(run: &ChaosRun) -> bool {
     run.finalizers().iter().any(|one| one == FINALIZER)
 }
 

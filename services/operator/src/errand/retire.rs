@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use lifecycle::{Process, Ticks};
@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::args::Retire;
-use crate::context::{self, connect};
+use crate::chaos::is_held;
+use crate::context::{self, ANSWER, connect, in_time};
 use crate::resources::{ChaosRun, Pipeline};
 
 /// How often to look whether they are gone.
@@ -35,7 +36,9 @@ pub(crate) async fn retire(process: &Process, args: Retire) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// The runs first: to clean up after them the operator asks their Pipeline.
+/// The runs first: to clean up after them the operator asks their Pipeline. Of a run whose
+/// Pipeline is gone nobody can tell whose it was; one that is held would hold up the deletion of
+/// the namespace once there is no operator.
 async fn delete(
     pipelines: &Api<Pipeline>,
     runs: &Api<ChaosRun>,
@@ -43,60 +46,83 @@ async fn delete(
     patience: Duration,
     ticks: Ticks,
 ) -> anyhow::Result<()> {
-    let all = list(pipelines).await?;
+    let answer = ANSWER.min(patience);
+    let readable = list(pipelines, answer).await?;
     let own = |one: &&Pipeline| one.spec.instance == instance;
-    let names: Vec<_> = all.iter().filter(own).map(ResourceExt::name_any).collect();
-    delete_runs(runs, &names, patience, ticks).await?;
-    for name in &names {
-        gone(pipelines.delete(name, &DeleteParams::default()).await)?;
+    let own: Vec<_> = readable
+        .iter()
+        .filter(own)
+        .map(ResourceExt::name_any)
+        .collect();
+    let all = names(pipelines, answer).await?;
+    let goes = |run: &ChaosRun| {
+        let pipeline = &run.spec.pipeline;
+        own.contains(pipeline) || (is_held(run) && !all.contains(pipeline))
+    };
+    delete_runs(runs, goes, patience, ticks).await?;
+    for name in &own {
+        gone(pipelines.delete(name, &DeleteParams::default()), answer).await?;
     }
     Ok(())
 }
 
-/// Deletes the runs of some Pipelines, and waits for them.
+/// Deletes some runs, and waits for them.
 async fn delete_runs(
     runs: &Api<ChaosRun>,
-    pipelines: &[String],
+    goes: impl Fn(&ChaosRun) -> bool,
     patience: Duration,
     mut ticks: Ticks,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
+    let answer = ANSWER.min(patience);
     loop {
         ensure!(ticks.next().await, "stopped before the runs were gone");
-        let mut left = list(runs).await?;
-        left.retain(|run| pipelines.contains(&run.spec.pipeline));
+        let mut left = list(runs, answer).await?;
+        left.retain(&goes);
         if left.is_empty() {
             return Ok(());
         }
         for run in &left {
             let name = run.name_any();
             if run.metadata.deletion_timestamp.is_none() {
-                gone(runs.delete(&name, &DeleteParams::default()).await)?;
+                gone(runs.delete(&name, &DeleteParams::default()), answer).await?;
             } else if begun.elapsed() > patience {
                 tracing::warn!(run = name, "the run is let go without a clean-up");
                 let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-                gone(runs.patch(&name, &PatchParams::default(), &patch).await)?;
+                gone(runs.patch(&name, &PatchParams::default(), &patch), answer).await?;
             }
         }
     }
 }
 
 /// All of a kind that can be read; without its definition there are none.
-async fn list<K>(api: &Api<K>) -> anyhow::Result<Vec<K>>
+async fn list<K>(api: &Api<K>, patience: Duration) -> anyhow::Result<Vec<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     K: Clone + DeserializeOwned + Debug,
 {
-    match context::list(api).await {
+    match in_time(patience, context::list(api)).await {
         Ok(all) => Ok(all),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("list the {}", K::plural(&()))),
     }
 }
 
+/// Those of the Pipelines that can't be read, too.
+async fn names(pipelines: &Api<Pipeline>, patience: Duration) -> anyhow::Result<Vec<String>> {
+    match in_time(patience, pipelines.list_metadata(&ListParams::default())).await {
+        Ok(all) => Ok(all.iter().map(ResourceExt::name_any).collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error).context("list the names of the pipelines"),
+    }
+}
+
 /// What is not there any more need not be deleted.
-fn gone<T>(result: kube::Result<T>) -> anyhow::Result<()> {
-    match result {
+async fn gone<T>(
+    deletion: impl Future<Output = kube::Result<T>>,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    match in_time(patience, deletion).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error).context("delete a resource"),
@@ -108,6 +134,7 @@ mod tests {
     use lifecycle::CancellationToken;
 
     use super::*;
+    use crate::chaos::FINALIZER;
     use crate::fixtures::{Cluster, Write};
 
     const PIPELINES: &str = "sekali.dev/v1alpha1/pipelines";
@@ -143,11 +170,19 @@ mod tests {
         cluster: Cluster,
         shutdown: &CancellationToken,
     ) -> (anyhow::Result<()>, Vec<Write>) {
+        retired_within(Duration::from_mins(1), cluster, shutdown).await
+    }
+
+    async fn retired_within(
+        patience: Duration,
+        cluster: Cluster,
+        shutdown: &CancellationToken,
+    ) -> (anyhow::Result<()>, Vec<Write>) {
         let ticks = Ticks::every(Duration::from_millis(1), shutdown);
         cluster
             .run(async |context| {
                 let (pipelines, runs) = (context.api(), context.api());
-                delete(&pipelines, &runs, "sekali", Duration::from_mins(1), ticks).await
+                delete(&pipelines, &runs, "sekali", patience, ticks).await
             })
             .await
     }
@@ -195,6 +230,49 @@ mod tests {
         let (result, writes) = retired(cluster, &CancellationToken::new()).await;
         result.unwrap();
         assert_eq!(deleted(&writes), [format!("{PIPELINES}/sekali")]);
+    }
+
+    #[tokio::test]
+    async fn a_held_run_whose_pipeline_is_gone_goes_too_and_no_other() {
+        let run = |name: &str, pipeline: &str, finalizers: &[&str]| {
+            json!({
+                "metadata": {"name": name, "finalizers": finalizers},
+                "spec": {"pipeline": pipeline},
+            })
+        };
+        let runs = [
+            run("of-another", "other", &[FINALIZER]),
+            run("of-an-unreadable-one", "odd", &[FINALIZER]),
+            // It holds up nothing.
+            run("pending", "gone", &[]),
+            run("orphan", "gone", &[FINALIZER]),
+        ];
+        let cluster = cluster(&[]);
+        let mut pipelines = cluster.object(PIPELINES).clone();
+        let unreadable = json!({"metadata": {"name": "odd"}, "spec": 3});
+        pipelines["items"].as_array_mut().unwrap().push(unreadable);
+        let orphan = format!("{RUNS}/orphan");
+        // It ends there, and not before.
+        let cluster = cluster
+            .with(PIPELINES, &pipelines)
+            .with(RUNS, &json!({"metadata": {}, "items": runs}))
+            .refusing(&orphan, 403);
+        let (result, writes) = retired(cluster, &CancellationToken::new()).await;
+        result.unwrap_err();
+        assert_eq!(deleted(&writes), [orphan]);
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_says_nothing_holds_up_no_uninstall() {
+        let silent = cluster(&[]).unanswering(usize::MAX);
+        let (patience, never) = (Duration::from_millis(20), CancellationToken::new());
+        let (result, _) = retired_within(patience, silent, &never).await;
+        let error = format!("{:#}", result.unwrap_err());
+        let why = "the API server does not answer in time";
+        assert!(
+            error.starts_with("list the pipelines") && error.contains(why),
+            "{error}"
+        );
     }
 
     #[tokio::test]
