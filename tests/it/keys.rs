@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use tests::{Answer, Sekali, until};
 
 use crate::contract::is_problem;
+use crate::path::event;
 
 /// The line of a key that is its own name.
 pub(crate) fn key(name: &str, scope: &str) -> String {
@@ -109,4 +110,50 @@ async fn a_key_that_is_taken_out_opens_nothing_and_a_file_cut_short_changes_noth
     })
     .await;
     assert_eq!(asked(&sekali, "get", "/stats", "boss").await, 200);
+}
+
+#[tokio::test]
+async fn whoever_follows_with_a_key_hears_nothing_after_it_was_taken_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys");
+    std::fs::write(&file, key("boss", "admin") + &key("gone", "read")).unwrap();
+    let sekali = Sekali::embedded_with(&["--api-keys-file", file.to_str().unwrap()]).await;
+    let follow = async |key: &str| {
+        let request = sekali.client().get(sekali.url("/events/stream"));
+        request.bearer_auth(key).send().await.unwrap()
+    };
+    let store = async |id: &str| {
+        let request = sekali.client().post(sekali.url("/publish?ack=stored"));
+        let request = request.bearer_auth("boss");
+        let answer = sekali.ask(request.body(event("t", id).to_string())).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    let mut stream = follow("gone").await;
+    let mut heard = String::new();
+    store("before").await;
+    until("an event is told", async || {
+        heard.push_str(&piece(&mut stream).await.unwrap());
+        heard.contains("before")
+    })
+    .await;
+    std::fs::write(&file, key("boss", "admin")).unwrap();
+    until("the stream ends", async || {
+        piece(&mut stream).await.is_none()
+    })
+    .await;
+    assert_eq!(follow("gone").await.status(), 401);
+    let mut stream = follow("boss").await;
+    store("after").await;
+    let mut heard = String::new();
+    until("who has a key is told again", async || {
+        heard.push_str(&piece(&mut stream).await.unwrap());
+        heard.contains("after")
+    })
+    .await;
+}
+
+/// What is told next; nothing once the stream has ended.
+async fn piece(stream: &mut reqwest::Response) -> Option<String> {
+    let chunk = stream.chunk().await.unwrap()?;
+    Some(String::from_utf8(chunk.to_vec()).unwrap())
 }

@@ -34,8 +34,7 @@ pub(crate) fn start(
     }
     refresh_topics(process, store.clone(), migrated);
     if let Some(keys) = keys {
-        let watch = keys.watch(process.shutdown.clone());
-        process.tasks.spawn("keys", watch);
+        process.tasks.spawn("keys", keys.watch());
     }
 }
 

@@ -41,6 +41,11 @@ impl Scope {
 type Hash = [u8; 32];
 type Known = HashMap<Hash, Scope>;
 
+/// For how long whoever was let in may stay: until it is cancelled, since other keys are known
+/// or this process drains.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission(pub(crate) CancellationToken);
+
 /// When a file was written, and its length.
 type Stamp = (SystemTime, u64);
 
@@ -48,23 +53,35 @@ type Stamp = (SystemTime, u64);
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     path: PathBuf,
-    known: Arc<RwLock<Known>>,
+    current: Arc<RwLock<Current>>,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Current {
+    known: Known,
+    /// Cancelled once others are known.
+    changed: CancellationToken,
 }
 
 impl Keys {
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path, shutdown: &CancellationToken) -> anyhow::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
-            known: Arc::new(RwLock::new(read(path)?)),
+            current: Arc::new(RwLock::new(Current {
+                known: read(path)?,
+                changed: shutdown.child_token(),
+            })),
+            shutdown: shutdown.clone(),
         })
     }
 
     /// Rereads the file whenever it changes. One that can't be read changes nothing: to
     /// shut everyone out because of a slip would be worse.
-    pub(crate) async fn watch(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn watch(self) -> anyhow::Result<()> {
         // Not how it is now: it may have changed since it was read at the start.
         let mut seen = None;
-        let mut ticks = Ticks::every(LOOK, &shutdown);
+        let mut ticks = Ticks::every(LOOK, &self.shutdown);
         while ticks.next().await {
             if let Err(error) = self.look(&mut seen) {
                 let error = format!("{error:#}");
@@ -83,35 +100,42 @@ impl Keys {
         }
         let known = read(&self.path)?;
         *seen = now;
-        let mut current = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if *current != known {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.known != known {
             tracing::info!(keys = known.len(), "the API keys were reread");
-            *current = known;
+            current.known = known;
+            current.changed.cancel();
+            current.changed = self.shutdown.child_token();
         }
         Ok(())
     }
 
-    fn check(&self, headers: &HeaderMap, wanted: Scope) -> Result<(), ApiError> {
+    fn check(&self, headers: &HeaderMap, wanted: Scope) -> Result<Admission, ApiError> {
         let key = bearer(headers).ok_or(ApiError::Unauthorized)?;
         // Compared by hash: how long that takes says nothing of the key.
         let hash: Hash = Sha256::digest(key).into();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&hash) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        match current.known.get(&hash) {
             None => Err(ApiError::Unauthorized),
-            Some(scope) if *scope == wanted || *scope == Scope::Admin => Ok(()),
+            Some(scope) if *scope == wanted || *scope == Scope::Admin => {
+                Ok(Admission(current.changed.clone()))
+            }
             Some(_) => Err(ApiError::Forbidden(wanted.name())),
         }
     }
 }
 
-/// Lets through who has a key of the scope.
+/// Lets through who has a key of the scope, and tells the handler for how long.
 pub(crate) async fn require(
     State((keys, scope)): State<(Keys, Scope)>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     match keys.check(request.headers(), scope) {
-        Ok(()) => Ok(next.run(request).await),
+        Ok(admission) => {
+            request.extensions_mut().insert(admission);
+            Ok(next.run(request).await)
+        }
         Err(refused) => {
             let (head, body) = request.into_parts();
             discard(&head.headers, body).await;
@@ -187,14 +211,18 @@ mod tests {
     fn keys(text: &str) -> Keys {
         Keys {
             path: PathBuf::new(),
-            known: Arc::new(RwLock::new(parse(text).unwrap())),
+            current: Arc::new(RwLock::new(Current {
+                known: parse(text).unwrap(),
+                changed: CancellationToken::new(),
+            })),
+            shutdown: CancellationToken::new(),
         }
     }
 
     fn check(keys: &Keys, authorization: &str, scope: Scope) -> Result<(), ApiError> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_str(authorization).unwrap());
-        keys.check(&headers, scope)
+        keys.check(&headers, scope).map(drop)
     }
 
     #[test]
@@ -218,7 +246,7 @@ mod tests {
             );
         }
         let nobody = reader.check(&HeaderMap::new(), Scope::Read);
-        assert_eq!(nobody, Err(ApiError::Unauthorized));
+        assert_eq!(nobody.err(), Some(ApiError::Unauthorized));
         let admin = keys(&format!("me admin {}", SECRET.to_uppercase()));
         for scope in [Scope::Read, Scope::Write, Scope::Admin] {
             assert_eq!(check(&admin, "Bearer secret", scope), Ok(()));
@@ -236,7 +264,7 @@ mod tests {
             file.set_modified(time).unwrap();
         };
         write("admin", 0);
-        let keys = Keys::read(&path).unwrap();
+        let keys = Keys::read(&path, &CancellationToken::new()).unwrap();
         let reads = || check(&keys, "Bearer secret", Scope::Read).is_ok();
         let mut seen = None;
         write("write", 1);

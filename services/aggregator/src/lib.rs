@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use broker::Broker;
-use lifecycle::{ConfigError, Process, Program, http};
+use lifecycle::{CancellationToken, ConfigError, Process, Program, http};
 use store::{DatabaseUrl, Store};
 
 pub use args::Args;
@@ -85,7 +85,7 @@ pub fn start(process: &Process, args: Args) -> anyhow::Result<()> {
         .map(|url| upkeep::queue(&url, &broker_args))
         .transpose()?;
     check(&limits, &database, broker_url.is_some())?;
-    let keys = read_keys(api_keys_file.as_deref())?;
+    let keys = read_keys(api_keys_file.as_deref(), &process.shutdown)?;
     raise_open_files();
 
     let store = Store::new(&database, &store_args)?;
@@ -154,12 +154,15 @@ fn check(
     Ok(())
 }
 
-fn read_keys(path: Option<&std::path::Path>) -> Result<Option<Keys>, ConfigError> {
+fn read_keys(
+    path: Option<&std::path::Path>,
+    shutdown: &CancellationToken,
+) -> Result<Option<Keys>, ConfigError> {
     let Some(path) = path else {
         tracing::warn!("without --api-keys-file, whoever reaches the port may do everything");
         return Ok(None);
     };
-    let keys = Keys::read(path);
+    let keys = Keys::read(path, shutdown);
     let keys = keys.map_err(|error| ConfigError::new(format!("--api-keys-file: {error:#}")))?;
     Ok(Some(keys))
 }

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use crate::error::{ApiError, Problem};
 use crate::events::EventView;
 use crate::gateway::Gateway;
+use crate::keys::Admission;
 use crate::query::Query;
 
 /// Messages that a reader may be behind, each of a transaction and of at most
@@ -183,8 +185,8 @@ impl Channel {
 /// Server-sent events: `event: stored` with an event as its data, and `event: missed` with
 /// {"missed": n} where so many events, of any topic, are left out, since the reader was too
 /// slow or they were too many at once. With a queue, what is stored in the first two seconds
-/// may be left out without a word, and the stream ends when the queue can't be reached. There
-/// is no resuming; GET /events has everything.
+/// may be left out without a word, and the stream ends when the queue can't be reached. With
+/// keys it ends when others are known. There is no resuming; GET /events has everything.
 #[utoipa::path(
     get, path = "/events/stream", tag = "events",
     params(("topic" = Option<String>, Query, description = "Of this topic only")),
@@ -193,10 +195,18 @@ impl Channel {
         (status = 422, description = "A parameter can't be meant", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(crate) async fn follow(State(gateway): State<Gateway>, uri: Uri) -> Result<Response, ApiError> {
+pub(crate) async fn follow(
+    State(gateway): State<Gateway>,
+    admission: Option<Extension<Admission>>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
     let query = Query::of(&uri, &["topic"])?;
     let topic = query.topic()?.map(Topic::into_owned);
-    let reader = Reader::new(&gateway.tail, topic, gateway.shutdown.clone());
+    let until = match admission {
+        Some(Extension(Admission(until))) => until,
+        None => gateway.shutdown.clone(),
+    };
+    let reader = Reader::new(&gateway.tail, topic, until);
     let chunks = stream::unfold(reader, async |mut reader| {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(chunk), reader))
@@ -214,23 +224,24 @@ struct Reader {
     /// Events told up to the last message that was read.
     heard: u64,
     topic: Option<Topic<'static>>,
-    shutdown: CancellationToken,
+    until: CancellationToken,
     greeted: bool,
 }
 
 impl Reader {
-    fn new(tail: &Tail, topic: Option<Topic<'static>>, shutdown: CancellationToken) -> Self {
+    fn new(tail: &Tail, topic: Option<Topic<'static>>, until: CancellationToken) -> Self {
         let (messages, heard) = tail.channel.subscribe();
         Self {
             messages,
             heard,
             topic,
-            shutdown,
+            until,
             greeted: false,
         }
     }
 
-    /// The next piece of the stream; none once this process drains.
+    /// The next piece of the stream; none once this process drains, or other keys are known:
+    /// who still has one follows again.
     async fn next(&mut self) -> Option<Bytes> {
         if !self.greeted {
             // The client sees that it is answered. With a queue it is not heard of yet: the
@@ -241,11 +252,13 @@ impl Reader {
         let quiet_until = Instant::now() + KEEP_ALIVE;
         loop {
             let message = tokio::select! {
+                // What waits when a key goes is not for whoever had it.
+                biased;
+                () = self.until.cancelled() => return None,
                 message = self.messages.recv() => message,
                 () = tokio::time::sleep_until(quiet_until) => {
                     return Some(Bytes::from_static(b": still here\n\n"));
                 }
-                () = self.shutdown.cancelled() => return None,
             };
             let text = match message {
                 Ok(message) => self.write(&message),
