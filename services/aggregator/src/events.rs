@@ -186,6 +186,9 @@ struct Rest {
     store: Store,
     positions: Arc<[Position]>,
     from: usize,
+    /// Whether an event was written, after which the next needs a comma. Of the first positions
+    /// none may be left: their topic may be deleted by now.
+    begun: bool,
     form: Form,
 }
 
@@ -204,11 +207,11 @@ impl Rest {
         if opens && self.form == Form::Array {
             chunk.push(b'[');
         }
-        for (at, event) in events.iter().enumerate() {
-            let is_first = opens && at == 0;
-            if self.form == Form::Array && !is_first {
+        for event in &events {
+            if self.form == Form::Array && self.begun {
                 chunk.push(b',');
             }
+            self.begun = true;
             let view = EventView::of(event).ok_or_else(no_json)?;
             serde_json::to_writer(&mut chunk, &view).expect("a vector takes all");
             if self.form == Form::Lines {
@@ -229,6 +232,7 @@ async fn page(store: Store, positions: Vec<Position>, form: Form) -> Result<Body
         store,
         positions: positions.into(),
         from: 0,
+        begun: false,
         form,
     };
     let first = rest.chunk().await?;
@@ -250,3 +254,59 @@ async fn page(store: Store, positions: Vec<Position>, form: Form) -> Result<Body
 #[derive(Debug, thiserror::Error)]
 #[error("the store failed in the middle of a page")]
 struct CutOff;
+
+#[cfg(test)]
+mod tests {
+    use event::{Batch, BatchId, EncodedEvents, Event, Payload, Source, Timestamp};
+    use serde_json::Value;
+    use store::{Args, DatabaseUrl};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn events(topic: &str, count: usize, timestamp: Timestamp) -> Vec<Event<'static>> {
+        let event = |n: usize| Event {
+            topic: Topic::parse(topic.to_owned()).unwrap(),
+            event_id: EventId::parse(n.to_string()).unwrap(),
+            timestamp,
+            source: Source::parse("s").unwrap(),
+            payload: Payload::from_json(serde_json::from_str("{}").unwrap()).unwrap(),
+        };
+        (0..count).map(event).collect()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_an_array_whatever_was_deleted_since_its_positions_were_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("sekali.db").display());
+        let args = Args {
+            database_password_file: None,
+            max_topics: 10,
+            keep_identities_days: 7,
+            database_connections: 1,
+        };
+        let store = Store::new(&url.parse::<DatabaseUrl>().unwrap(), &args).unwrap();
+        store.migrate().await.unwrap();
+        // The newest are more than are read at once.
+        let mut all = events("newest", 600, Timestamp::MAX);
+        all.extend(events("oldest", 2, Timestamp::MIN));
+        let batch = Batch {
+            id: BatchId(Uuid::nil()),
+            received_at: Timestamp::MAX,
+            events: EncodedEvents::join(&EncodedEvents::encode(&all, usize::MAX)),
+        };
+        store.record(&[batch], Timestamp::MAX).await.unwrap();
+        let positions = store.positions(&Filter::default(), None, 1_000).await;
+        let (positions, _) = positions.unwrap();
+        for (deleted, left) in [(None, 602), (Some("newest"), 2), (Some("oldest"), 0)] {
+            if let Some(topic) = deleted {
+                let topic = Topic::parse(topic).unwrap();
+                assert!(store.delete_topic(&topic).await.unwrap());
+            }
+            let body = page(store.clone(), positions.clone(), Form::Array).await;
+            let bytes = axum::body::to_bytes(body.unwrap(), usize::MAX).await;
+            let events: Vec<Value> = serde_json::from_slice(&bytes.unwrap()).unwrap();
+            assert_eq!(events.len(), left);
+        }
+    }
+}
