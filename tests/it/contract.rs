@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tests::{Answer, Sekali};
 
+use crate::keys::operations;
 use crate::path::event;
 
 pub(crate) const JSON: &str = "application/json";
@@ -352,5 +353,33 @@ async fn payloads_come_back_as_they_were_sent() {
             let answer = sekali.get(path).await;
             assert!(answer.body.contains(expected), "{}", answer.body);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_not_known_is_refused_everywhere_and_nothing_is_done() {
+    for sekali in Sekali::of_each_kind().await {
+        sekali.publish(&event("t", "1")).await.ok();
+        sekali.settled().await;
+        let api = sekali.get("/openapi.json").await.ok();
+        let mut asked = 0;
+        for (method, path) in operations(&api) {
+            let described = &api["paths"][path][method]["responses"]["422"];
+            assert!(described.is_object(), "{method} {path}");
+            let path = path
+                .replace("{topic}", "t")
+                .replace("{event_id}", "1")
+                .replace("{id}", "1");
+            let url = sekali.url(&format!("{path}?dry_run=true"));
+            let method = method.to_uppercase().parse().unwrap();
+            let request = sekali.client().request(method, url);
+            let answer = sekali.ask(request.body("[]")).await;
+            assert_eq!(answer.status, 422, "{path}: {}", answer.body);
+            is_problem(&answer, &path);
+            assert_eq!(answer.json()["type"], "urn:sekali:invalid-parameter");
+            asked += 1;
+        }
+        assert!(asked > 10, "{asked}");
+        sekali.get("/events/t/1").await.ok();
     }
 }

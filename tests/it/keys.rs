@@ -83,7 +83,7 @@ async fn asked(sekali: &Sekali, method: &str, path: &str, key: &str) -> u16 {
 }
 
 /// The methods and paths that an OpenAPI document describes.
-fn operations(api: &Value) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn operations(api: &Value) -> impl Iterator<Item = (&str, &str)> {
     let paths = api["paths"].as_object().unwrap().iter();
     paths.flat_map(|(path, methods)| {
         let methods = methods.as_object().unwrap().keys();

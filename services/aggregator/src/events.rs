@@ -151,13 +151,16 @@ pub(crate) async fn list(
     responses(
         (status = 200, description = "The event", body = EventView),
         (status = 404, description = "There is none", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter, of which there are none", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn one(
     State(gateway): State<Gateway>,
     path: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
 ) -> Result<Response, ApiError> {
+    Query::of(&uri, &[])?;
     let missing = ApiError::NotFound("event");
     // What can't be a text, a topic or an id has no event.
     let Ok(Path((topic, event_id))) = path else {

@@ -143,6 +143,7 @@ pub(crate) async fn dead_letters(
         (status = 200, description = "Recorded", body = ReplayView),
         (status = 404, description = "There is no such letter", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It still can't be stored, or was replayed before", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter, of which there are none", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "It may have been recorded or not; look before you ask again", body = Problem, content_type = "application/problem+json"),
     ),
@@ -150,7 +151,9 @@ pub(crate) async fn dead_letters(
 pub(crate) async fn replay(
     State(gateway): State<Gateway>,
     path: Result<Path<String>, PathRejection>,
+    uri: Uri,
 ) -> Result<Response, ApiError> {
+    Query::of(&uri, &[])?;
     let id = letter_id(path)?;
     match gateway.store.replay_dead_letter(id, now()).await? {
         Replayed::Recorded(outcomes) => {
@@ -182,6 +185,7 @@ pub(crate) async fn replay(
     responses(
         (status = 204, description = "It is gone"),
         (status = 404, description = "There is no such letter", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter, of which there are none", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "It may be gone or not; look before you ask again", body = Problem, content_type = "application/problem+json"),
     ),
@@ -189,7 +193,9 @@ pub(crate) async fn replay(
 pub(crate) async fn drop_letter(
     State(gateway): State<Gateway>,
     path: Result<Path<String>, PathRejection>,
+    uri: Uri,
 ) -> Result<StatusCode, ApiError> {
+    Query::of(&uri, &[])?;
     if gateway.store.drop_dead_letter(letter_id(path)?).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {

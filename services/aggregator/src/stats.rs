@@ -159,6 +159,7 @@ pub(crate) async fn topics(State(gateway): State<Gateway>, uri: Uri) -> Result<R
     responses(
         (status = 204, description = "It is gone"),
         (status = 404, description = "There is none of that name", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter, of which there are none", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store can't be reached", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "It may be gone or not; look before you ask again", body = Problem, content_type = "application/problem+json"),
     ),
@@ -166,7 +167,9 @@ pub(crate) async fn topics(State(gateway): State<Gateway>, uri: Uri) -> Result<R
 pub(crate) async fn delete_topic(
     State(gateway): State<Gateway>,
     path: Result<Path<String>, PathRejection>,
+    uri: Uri,
 ) -> Result<StatusCode, ApiError> {
+    Query::of(&uri, &[])?;
     let missing = ApiError::NotFound("topic");
     // What can't be a text or a name has no topic.
     let Ok(Path(topic)) = path else {
