@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tests::{Answer, Sekali, until};
+use tests::{Answer, Sekali, metrics, until};
 
 use crate::contract::is_problem;
 use crate::path::event;
@@ -54,6 +54,13 @@ async fn a_key_opens_what_its_scope_says_and_a_new_file_is_read() {
         "/openapi.json",
     ] {
         assert_eq!(status("GET", path, "").await, 200, "{path}");
+    }
+    let text = sekali.metrics(0).await;
+    // Nobody, a stranger and a reader.
+    for (reason, requests) in [("unauthorized", 2), ("forbidden", 1)] {
+        let label = format!("reason=\"{reason}\"");
+        let told = metrics::sum(&text, "sekali_gateway_refused_requests_total", &label);
+        assert_eq!(told, Some(requests), "{reason}");
     }
     std::fs::write(&file, keys + &key("newcomer", "read")).unwrap();
     until("the new key is known", async || {

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::body;
 use crate::intake::Intake;
-use crate::keys::{self, Keys, Scope};
+use crate::keys::{self, Guard, Keys, Scope};
 use crate::metrics::{self, Metrics};
 use crate::tail::Tail;
 use crate::{error, events, index, letters, openapi, publish, stats, tail};
@@ -62,6 +62,7 @@ impl Gateway {
         registry: Registry,
     ) -> Router {
         let metrics = Arc::clone(&self.metrics);
+        let keys = keys.map(|keys| (keys, &metrics));
         let (guarded, _) = routes(keys).split_for_parts();
         guarded
             .with_state(self)
@@ -77,15 +78,20 @@ impl Gateway {
 }
 
 /// What is described in the OpenAPI document, each behind the scope that it needs.
-fn routes(keys: Option<&Keys>) -> OpenApiRouter<Gateway> {
+fn routes(keys: Option<(&Keys, &Arc<Metrics>)>) -> OpenApiRouter<Gateway> {
     let guard = |scope, routes: Vec<UtoipaMethodRouter<Gateway>>| {
         let router = routes
             .into_iter()
             .fold(OpenApiRouter::new(), OpenApiRouter::routes);
         match keys {
             None => router,
-            Some(keys) => {
-                router.route_layer(from_fn_with_state((keys.clone(), scope), keys::require))
+            Some((keys, metrics)) => {
+                let state = Guard {
+                    keys: keys.clone(),
+                    scope,
+                    metrics: Arc::clone(metrics),
+                };
+                router.route_layer(from_fn_with_state(state, keys::require))
             }
         }
     };

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::body::discard;
 use crate::error::ApiError;
+use crate::metrics::Metrics;
 
 /// How often the file is looked at. A key that was taken out works for this long.
 const LOOK: Duration = Duration::from_secs(2);
@@ -125,18 +126,30 @@ impl Keys {
     }
 }
 
+/// Who is let through to some of the paths.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) keys: Keys,
+    pub(crate) scope: Scope,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// Lets through who has a key of the scope, and tells the handler for how long.
 pub(crate) async fn require(
-    State((keys, scope)): State<(Keys, Scope)>,
+    State(guard): State<Guard>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    match keys.check(request.headers(), scope) {
+    match guard.keys.check(request.headers(), guard.scope) {
         Ok(admission) => {
             request.extensions_mut().insert(admission);
             Ok(next.run(request).await)
         }
         Err(refused) => {
+            // Writing is publishing, of which everything that is refused is counted.
+            if guard.scope == Scope::Write {
+                guard.metrics.refuse(&refused, 0);
+            }
             let (head, body) = request.into_parts();
             discard(&head.headers, body).await;
             Err(refused)

@@ -84,7 +84,8 @@ impl Metrics {
             )?,
             refused_requests: counters(
                 "sekali_gateway_refused_requests_total",
-                "Requests to publish that were refused, by the type of the problem.",
+                "Requests to publish that were refused, by the type of the problem, those without \
+                 a key for it among them.",
                 &["reason"],
             )?,
             append_seconds: histogram(
