@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
-use tests::{Sekali, servers, until};
+use tests::{Answer, Proxy, Sekali, servers, until};
 
 use crate::contract::{JSON, is_problem};
 use crate::path::event;
@@ -32,6 +32,50 @@ async fn every_gateway_tells_the_same_and_a_restart_changes_nothing() {
     assert_eq!(ask(&sekali, 0).await, before);
     assert_eq!(ask(&sekali, 1).await, before);
     assert_eq!(counts(&before), [500, 400, 100, 0, 0]);
+}
+
+/// An event moves from the queue to the books while they are asked for: it may be counted twice
+/// for a moment, and is never left out.
+#[tokio::test]
+async fn what_is_recorded_while_the_statistics_are_asked_for_is_in_them() {
+    let mut sekali = Sekali::full(1).await;
+    let line = Proxy::to(sekali.redis().address()).await;
+    let database = sekali.database().to_owned();
+    sekali.lead(line.address(), &database);
+    sekali.add_gateway().await;
+    let mut published = 0;
+    until("the queue answers within its time", async || {
+        sekali.worker(0).terminate().await;
+        published += 1;
+        sekali
+            .publish(&event("t", &published.to_string()))
+            .await
+            .ok();
+        let answer = stats_while_it_is_recorded(&mut sekali, &line).await;
+        if answer.status == 503 {
+            return false;
+        }
+        let received = answer.ok()["received"].as_i64().unwrap();
+        assert!(received >= published, "{received} of {published}");
+        true
+    })
+    .await;
+}
+
+/// The second gateway's, whose line to the queue carries nothing before all of it is recorded.
+async fn stats_while_it_is_recorded(sekali: &mut Sekali, line: &Proxy) -> Answer {
+    let url = sekali.url_of(1, "/stats");
+    let ask = || Answer::of(sekali.client().get(&url));
+    until("it can be asked", async || ask().await.status == 200).await;
+    line.stall();
+    let asked = ask();
+    let records = async {
+        sekali.replace_worker("late");
+        sekali.settled().await;
+        line.mend();
+    };
+    let (answer, ()) = tokio::join!(asked, records);
+    answer
 }
 
 #[tokio::test]
