@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod alarms;
+mod alone;
 mod ask;
 mod bounds;
 mod contract;
