@@ -322,3 +322,30 @@ async fn pipelined_requests_are_answered_in_order() {
         assert_eq!(sekali.settled().await["received"], 2);
     }
 }
+
+#[tokio::test]
+async fn a_request_that_cannot_be_taken_apart_gets_a_status_and_no_more() {
+    let sekali = Sekali::embedded().await;
+    let many = "x: y\r\n".repeat(101);
+    for (request, status) in [
+        ("hello\r\n\r\n".to_owned(), "400"),
+        ("GET / HTTP/1.1\r\nno header\r\n\r\n".to_owned(), "400"),
+        (
+            "POST /publish HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n".to_owned(),
+            "400",
+        ),
+        (
+            format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(16_384)),
+            "431",
+        ),
+        (format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n"), "431"),
+    ] {
+        let mut wire = Wire::connect(sekali.address(0)).await;
+        wire.send(request).await;
+        let answer = wire.rest().await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        assert!(!head.contains("content-type"), "{head}");
+        assert_eq!(body, "");
+    }
+}
