@@ -131,7 +131,7 @@ async fn make_run_and_make_up_serve_what_they_have_published() {
             .env("PORT", port.to_string())
             .env("BINARIES", tests::binaries())
             .stderr(Stdio::piped());
-        let mut program = Program::spawn(script, &mut command);
+        let mut program = Program::spawn_script(script, &mut command);
         until("it has published and serves", async || {
             assert!(!program.has_ended(), "{script}: {}", program.log());
             program.log().contains("Serving")

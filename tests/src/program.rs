@@ -13,6 +13,10 @@ use serde_json::Value;
 
 use crate::{reaper, until};
 
+/// How long a script has to end what it has started: as long as it gives each of that, which
+/// needs moments.
+const FAREWELL: Duration = Duration::from_secs(30);
+
 /// Log lines that are kept.
 const KEPT: usize = 100_000;
 
@@ -26,6 +30,8 @@ const KEPT_VARIABLES: [&str; 5] = ["PATH", "HOME", "TMPDIR", "RUST_LOG", "RUST_B
 pub struct Program {
     name: String,
     child: Child,
+    /// It is told to end before it is killed.
+    is_script: bool,
     status: Option<ExitStatus>,
     log: Arc<Mutex<Log>>,
     /// Reads what it says, and ends with it.
@@ -70,10 +76,24 @@ impl Program {
 
     /// Starts any program.
     pub fn spawn(name: &str, command: &mut Command) -> Self {
+        Self::begin(name, command, false)
+    }
+
+    /// Starts a script, which ends what it has started when it is told to end. Killed, it would
+    /// leave that running.
+    pub fn spawn_script(name: &str, command: &mut Command) -> Self {
+        Self::begin(name, command, true)
+    }
+
+    fn begin(name: &str, command: &mut Command, is_script: bool) -> Self {
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("start {name}: {error}"));
-        reaper::kill(&child);
+        if is_script {
+            reaper::terminate(&child);
+        } else {
+            reaper::kill(&child);
+        }
         let log = Arc::new(Mutex::new(Log::default()));
         let reader = child.stderr.take().map(|stderr| {
             let log = Arc::clone(&log);
@@ -88,6 +108,7 @@ impl Program {
         Self {
             name: name.to_owned(),
             child,
+            is_script,
             status: None,
             log,
             reader,
@@ -139,6 +160,16 @@ impl Program {
             let _ = self.child.kill();
             let status = self.child.wait().ok();
             self.is_over(status);
+        }
+    }
+
+    /// SIGTERM, and waits for a while until it is gone. Nothing here panics: the test may have.
+    fn bid_farewell(&mut self) {
+        let id = self.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let deadline = Instant::now() + FAREWELL;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 
@@ -239,6 +270,9 @@ impl Drop for Program {
                 println!("--- {} said last:\n{log}", self.name);
             }
         }
+        if self.is_script && self.status.is_none() {
+            self.bid_farewell();
+        }
         self.kill();
     }
 }
@@ -317,4 +351,30 @@ fn build(programs: &[&str], features: &str) -> PathBuf {
     }
     assert!(build.status().unwrap().success(), "build the programs");
     directory.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_script_that_is_dropped_ends_what_it_has_started() {
+        // A process group and a log of its own, as those of a server.
+        let lines =
+            "set -m; sleep 1000 2>/dev/null & trap 'kill $!; wait $!' EXIT; trap 'exit 143' TERM
+                     echo $! >&2; while sleep 0.1; do :; done";
+        let mut command = Command::new("bash");
+        command.args(["-c", lines]).stderr(Stdio::piped());
+        let script = Program::spawn_script("script", &mut command);
+        let mut server = String::new();
+        until("it has started another", async || {
+            script.log().trim_end().clone_into(&mut server);
+            !server.is_empty()
+        })
+        .await;
+        let server = PathBuf::from("/proc").join(server);
+        assert!(server.exists());
+        drop(script);
+        assert!(!server.exists());
+    }
 }

@@ -10,13 +10,19 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 const SCRIPT: &str = r#"
 trap '' INT TERM
+without() { printf '%s' "$1" | tr ' ' '\n' | grep -vx "$2" | tr '\n' ' '; }
 while read -r verb what; do
     case $verb in
         kill) pids="$pids $what" ;;
-        spare) pids=$(printf '%s' "$pids" | tr ' ' '\n' | grep -vx "$what" | tr '\n' ' ') ;;
+        terminate) scripts="$scripts $what" ;;
+        spare)
+            pids=$(without "$pids" "$what")
+            scripts=$(without "$scripts" "$what")
+            ;;
         remove) paths="$paths $what" ;;
     esac
 done
+for pid in $scripts; do kill -TERM "$pid"; done
 for pid in $pids; do
     for child in $(cat "/proc/$pid/task/$pid/children"); do kill -CONT "$child"; done
     kill -CONT "$pid"
@@ -28,6 +34,14 @@ for path in $paths; do
     # Some are file systems of their own.
     umount -l "$path"
     rm -rf "$path"
+done
+tenths=0
+for pid in $scripts; do
+    while kill -0 "$pid" && [ "$tenths" -lt 300 ]; do
+        tenths=$((tenths + 1))
+        sleep 0.1
+    done
+    kill -KILL "$pid"
 done
 "#;
 
@@ -49,6 +63,11 @@ static REAPER: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
 /// Ends this process when the tests end.
 pub(crate) fn kill(child: &Child) {
     tell(&format!("kill {}", child.id()));
+}
+
+/// Tells this process to end when the tests end, and kills it if it has not after a while.
+pub(crate) fn terminate(child: &Child) {
+    tell(&format!("terminate {}", child.id()));
 }
 
 /// This process has ended; its number may be another's by now.
