@@ -41,8 +41,9 @@ async fn a_worker_whose_connection_dies_while_it_waits_for_an_answer_goes_on_ove
     let (_, name) = sekali.database().rsplit_once('/').unwrap();
     let outsider = lock_topics(&server.url(name), "ACCESS EXCLUSIVE").await;
     sekali.publish(&event("new", "1")).await.ok();
+    // The gateway's looks at the topics wait as well.
     until("the worker waits for the lock", async || {
-        servers::somebody_waits(&server.url(name)).await
+        servers::somebody_waits_to(&server.url(name), "INSERT INTO topics").await
     })
     .await;
     line.strand();

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 pub use disk::Disk;
-pub use postgres::{Postgres, cut_off, database, execute, somebody_waits};
+pub use postgres::{Postgres, cut_off, database, execute, somebody_waits, somebody_waits_to};
 pub use prometheus::Prometheus;
 pub use redis::Redis;
 

@@ -43,6 +43,15 @@ pub async fn somebody_waits(url: &str) -> bool {
     waiting.unwrap()
 }
 
+/// Whether somebody waits there for a lock with a statement that begins like this.
+pub async fn somebody_waits_to(url: &str, statement: &str) -> bool {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                   WHERE wait_event_type = 'Lock' AND starts_with(query, $1))";
+    let waiting = sqlx::query_scalar(waiting).bind(statement);
+    waiting.fetch_one(&mut connection).await.unwrap()
+}
+
 /// Ends every connection of a database, as a failover would.
 pub async fn cut_off(url: &str) {
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
