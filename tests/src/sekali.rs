@@ -206,12 +206,6 @@ impl Sekali {
         self.add_worker(name);
     }
 
-    /// The same of one that a variable ends, or stops, at an instant.
-    pub fn replace_doomed_worker(&mut self, name: &str, fate: (&str, &str)) {
-        self.workers.remove(0);
-        self.add_doomed_worker(name, fate);
-    }
-
     /// Workers that are started from now on take over what was with another for so long.
     pub fn claim_after(&mut self, millis: u32) {
         self.claim_idle_ms = millis;
