@@ -80,7 +80,7 @@ fn batch(id: u128, events: &[Event<'_>]) -> Batch {
     Batch {
         id: BatchId(Uuid::from_u128(id)),
         received_at: at(500),
-        events: EncodedEvents::join(&EncodedEvents::encode(events, usize::MAX)),
+        events: EncodedEvents::of(events),
     }
 }
 

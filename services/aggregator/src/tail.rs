@@ -335,7 +335,7 @@ mod tests {
         Told {
             received_at: Timestamp::MAX,
             missed: 2,
-            events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
+            events: EncodedEvents::of(&events),
         }
     }
 

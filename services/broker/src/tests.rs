@@ -35,7 +35,7 @@ fn outgoing(id: u128, events: usize) -> Outgoing {
         batch: Batch {
             id: BatchId(Uuid::from_u128(id)),
             received_at: Timestamp::from_micros(7).unwrap(),
-            events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
+            events: EncodedEvents::of(&events),
         },
         partition: Partition::default(),
         traceparents: Vec::new(),

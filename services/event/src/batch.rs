@@ -92,6 +92,11 @@ impl EncodedEvents {
         parts
     }
 
+    /// Encodes events in order, however many bytes they are.
+    pub fn of(events: &[Event<'_>]) -> Self {
+        Self::join(&Self::encode(events, usize::MAX))
+    }
+
     /// Takes bytes that claim to hold `count` events; [`decode`](Self::decode) finds out.
     pub fn from_parts(bytes: Bytes, count: u32) -> Self {
         Self { bytes, count }
@@ -225,7 +230,7 @@ mod tests {
 
     #[test]
     fn broken_bytes_are_an_error_at_every_length() {
-        let whole = EncodedEvents::encode(&[event("a"), event("b")], 4096).remove(0);
+        let whole = EncodedEvents::of(&[event("a"), event("b")]);
         for len in 0..whole.as_bytes().len() {
             let cut = EncodedEvents::from_parts(whole.as_bytes().slice(..len), 2);
             assert!(cut.decode().is_err(), "{len}");

@@ -112,7 +112,7 @@ mod tests {
         Batch {
             id: BatchId(Uuid::nil()),
             received_at: Timestamp::MIN,
-            events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
+            events: EncodedEvents::of(&events),
         }
     }
 

@@ -27,7 +27,7 @@ pub fn hold_of(bytes: &[u8]) {
     let batch = delivery.batch;
     assert_eq!(delivery.entry.events, u64::from(batch.events.count()));
     if let Ok(events) = batch.events.decode() {
-        let encoded = EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX));
+        let encoded = EncodedEvents::of(&events);
         assert_eq!(encoded, batch.events, "an event is not what it was");
     }
 }

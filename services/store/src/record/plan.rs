@@ -73,10 +73,9 @@ impl Letter<'_> {
     /// What arrived, in the queue's encoding.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self.event {
-            Some(event) => {
-                let parts = EncodedEvents::encode(std::slice::from_ref(event), usize::MAX);
-                EncodedEvents::join(&parts).as_bytes().to_vec()
-            }
+            Some(event) => EncodedEvents::of(std::slice::from_ref(event))
+                .as_bytes()
+                .to_vec(),
             None => self.batch.events.as_bytes().to_vec(),
         }
     }

@@ -119,7 +119,7 @@ pub(super) fn batch_of(id: u128, events: &[Event<'_>]) -> Batch {
     Batch {
         id: BatchId(Uuid::from_u128(id)),
         received_at: now(),
-        events: EncodedEvents::join(&EncodedEvents::encode(events, usize::MAX)),
+        events: EncodedEvents::of(events),
     }
 }
 

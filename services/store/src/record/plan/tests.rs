@@ -34,7 +34,7 @@ fn batch(id: usize, sketches: &[Sketch]) -> Batch {
     Batch {
         id: BatchId(Uuid::from_u128(id as u128)),
         received_at: Timestamp::from_micros(0).unwrap(),
-        events: EncodedEvents::join(&EncodedEvents::encode(&events, usize::MAX)),
+        events: EncodedEvents::of(&events),
     }
 }
 
