@@ -168,6 +168,17 @@ mod tests {
         }
     }
 
+    /// The names and values in turn.
+    fn written(outgoing: &Outgoing) -> Vec<Vec<u8>> {
+        let mut command = Cmd::new();
+        write(&mut command, outgoing);
+        let arguments = command.args_iter().map(|argument| match argument {
+            redis::Arg::Simple(bytes) => bytes.to_vec(),
+            _ => panic!("an argument of another kind"),
+        });
+        arguments.collect()
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let outgoing = Outgoing {
@@ -179,23 +190,45 @@ mod tests {
             partition: Partition::from_number(3),
             traceparents: vec!["00-1-2-01".into(), "00-3-4-01".into()],
         };
-        let mut command = Cmd::new();
-        write(&mut command, &outgoing);
-        let values: Vec<_> = command
-            .args_iter()
-            .map(|argument| match argument {
-                redis::Arg::Simple(bytes) => Value::BulkString(bytes.to_vec()),
-                _ => panic!("an argument of another kind"),
-            })
-            .collect();
+        let values = written(&outgoing).into_iter().map(Value::BulkString);
         let id = Value::BulkString(b"1-1".to_vec());
-        let read = delivery(Value::Array(vec![id, Value::Array(values)]));
+        let read = delivery(Value::Array(vec![id, Value::Array(values.collect())]));
         assert_eq!(read.batch.id, outgoing.batch.id);
         assert_eq!(read.batch.received_at, outgoing.batch.received_at);
         assert_eq!(read.batch.events, outgoing.batch.events);
         assert_eq!(read.partition, outgoing.partition);
         assert_eq!(read.traceparents, outgoing.traceparents);
         assert_eq!(read.entry.events, 3);
+    }
+
+    /// In a roll-out, releases read each other's entries.
+    #[test]
+    fn an_entry_is_read_and_written_as_by_every_release_before() {
+        let two = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/entry/two");
+        let two = std::fs::read(two).unwrap();
+        let read = delivery(properties::entry(&two));
+        let batch = read.batch;
+        assert_eq!(
+            batch.id.0.as_u128(),
+            0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10
+        );
+        assert_eq!(read.entry.events, 2);
+        assert_eq!(batch.received_at.as_micros(), 1_769_860_800_000_000);
+        assert_eq!(read.partition.number(), 3);
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(read.traceparents, [traceparent]);
+        let events = batch.events.decode().unwrap();
+        let texts: Vec<_> = events
+            .iter()
+            .map(|event| (event.event_id.as_str(), event.payload.as_str()))
+            .collect();
+        assert_eq!(texts, [("a-1", r#"{"n":1}"#), ("a-2", "{}")]);
+        let outgoing = Outgoing {
+            batch,
+            partition: read.partition,
+            traceparents: read.traceparents,
+        };
+        assert_eq!(written(&outgoing).join(&properties::BETWEEN), two);
     }
 
     #[test]

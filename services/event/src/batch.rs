@@ -207,6 +207,13 @@ fn text<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a str, DecodeError> {
 mod tests {
     use super::*;
 
+    /// The events `a-1` and `a-2` in version 1: so they stand in queues, and in the dead letters
+    /// of stores, that earlier releases have written.
+    const VERSION_1: &[u8] = b"\x00\x30\x49\xd4\xad\x49\x06\x00\
+        \x06\x00\x03\x00\x04\x00\x07\x00\x00\x00ordersa-1till{\"n\":1}\
+        \x00\x30\x49\xd4\xad\x49\x06\x00\
+        \x06\x00\x03\x00\x04\x00\x07\x00\x00\x00ordersa-2till{\"n\":1}";
+
     fn event(id: &str) -> Event<'static> {
         Event {
             topic: Topic::parse("orders").unwrap(),
@@ -215,6 +222,15 @@ mod tests {
             source: Source::parse("till").unwrap(),
             payload: Payload::trusted(r#"{"n":1}"#),
         }
+    }
+
+    #[test]
+    fn the_layout_is_that_of_every_release_before() {
+        assert_eq!(FORMAT, 1);
+        let events = [event("a-1"), event("a-2")];
+        let stored = EncodedEvents::from_parts(Bytes::from_static(VERSION_1), 2);
+        assert_eq!(stored.decode().unwrap(), events);
+        assert_eq!(EncodedEvents::of(&events), stored);
     }
 
     #[test]

@@ -155,17 +155,32 @@ mod tests {
         }
     }
 
+    /// Another key for an id that is stored, and it is stored a second time.
+    #[test]
+    fn an_id_is_hashed_as_by_every_release_before() {
+        let stored = "131ba1a0-efe8-8eb4-af0c-5037de234611";
+        assert_eq!(key("order-1").to_string(), stored);
+    }
+
+    const SENT: &str = r#"{"topic":"t","event_id":"a","timestamp":"2026-01-31T12:00:00Z","source":"s","payload":{"n":1}}"#;
+
     fn digest(body: &str) -> Digest {
         let parsed = body::parse(body.as_bytes(), Form::Json).expect("the case is well formed");
         parsed.events[0].digest()
     }
 
+    /// Another digest of what is stored, and each resend of it is a conflict.
+    #[test]
+    fn content_is_digested_as_by_every_release_before() {
+        let stored = 0x5732_ee17_9644_61b9_8691_4cbd_201a_47bb;
+        assert_eq!(digest(SENT).as_uuid().as_u128(), stored);
+    }
+
     #[test]
     fn a_reformatted_resend_has_the_same_digest_and_other_content_has_not() {
-        let sent = r#"{"topic":"t","event_id":"a","timestamp":"2026-01-31T12:00:00Z","source":"s","payload":{"n":1}}"#;
         let reformatted = r#"{"payload": {"n" : 1}, "source":"\u0073", "timestamp":"2026-01-31T13:00:00+01:00",
                               "event_id":"a","topic":"t","extra":[]}"#;
-        assert_eq!(digest(sent), digest(reformatted));
+        assert_eq!(digest(SENT), digest(reformatted));
         for (from, to) in [
             ("\"n\":1", "\"n\":1.0"),
             (":00Z", ":01Z"),
@@ -173,8 +188,8 @@ mod tests {
             ("\"a\"", "\"b\""),
         ] {
             assert_ne!(
-                digest(sent),
-                digest(&sent.replace(from, to)),
+                digest(SENT),
+                digest(&SENT.replace(from, to)),
                 "{from} to {to}"
             );
         }

@@ -7,20 +7,22 @@ use redis::Value;
 use super::{Read, read};
 
 /// What divides names and values in the bytes: no name and no number contains it.
-const BETWEEN: u8 = 0xff;
+pub(super) const BETWEEN: u8 = 0xff;
 
-/// Panics if something does not hold of an entry with these names and values in turn.
+/// An entry with these names and values in turn.
+pub(super) fn entry(bytes: &[u8]) -> Value {
+    let fields = bytes.split(|byte| *byte == BETWEEN);
+    let fields = fields.map(|field| Value::BulkString(field.to_vec()));
+    let id = Value::BulkString(b"1700000000000-3".to_vec());
+    Value::Array(vec![id, Value::Array(fields.collect())])
+}
+
+/// Panics if something does not hold of such an entry.
 pub fn hold_of(bytes: &[u8]) {
-    let entry = || {
-        let fields = bytes.split(|byte| *byte == BETWEEN);
-        let fields = fields.map(|field| Value::BulkString(field.to_vec()));
-        let id = Value::BulkString(b"1700000000000-3".to_vec());
-        Value::Array(vec![id, Value::Array(fields.collect())])
-    };
-    let Some(Read::Delivery(delivery)) = read(entry()) else {
+    let Some(Read::Delivery(delivery)) = read(entry(bytes)) else {
         return;
     };
-    let Some(Read::Delivery(again)) = read(entry()) else {
+    let Some(Read::Delivery(again)) = read(entry(bytes)) else {
         panic!("the second reading finds something else");
     };
     assert_eq!(delivery.batch.id, again.batch.id, "it would count twice");
