@@ -48,7 +48,7 @@ fn write_manifest(release: &Release, directory: &TempDir) {
 #[tokio::test]
 async fn what_kubectl_applies_works_and_goes_away_again() {
     let release = Release::in_namespace(Namespace::to_be("manifest"));
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     write_manifest(&release, &directory);
     let [install, remove] = example::blocks(PAGE, "console")[..] else {
         panic!("the page has other blocks");

@@ -140,7 +140,7 @@ fn certificates() -> Certificates {
         openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
             -extfile extensions -out tls.crt
     ";
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let made = Command::new("sh")
         .args(["-c", SCRIPT])
         .current_dir(directory.path())

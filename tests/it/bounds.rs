@@ -120,7 +120,7 @@ async fn bodies_over_the_limit_are_refused_with_and_without_a_length() {
 
 #[tokio::test]
 async fn who_sends_all_of_a_body_before_reading_still_reads_why_it_was_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let keys = directory.path().join("keys");
     std::fs::write(&keys, key("writer", "write") + &key("reader", "read")).unwrap();
     let flags = [

@@ -25,7 +25,7 @@ impl Chapter {
         let text = rest.split("\n### ").next().unwrap();
         Self {
             blocks: example::blocks(text, "console").into_iter(),
-            directory: tempfile::tempdir().unwrap(),
+            directory: tests::directory(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::servers;
+use crate::{reaper, servers};
 
 /// A command, and what is said to come of it.
 pub struct Example {
@@ -69,7 +69,7 @@ pub async fn run(lines: String, directory: &Path, variables: &[(&str, &str)]) ->
         .args(["-o", "pipefail", "-c", &lines])
         .current_dir(directory)
         .envs(variables.iter().copied());
-    let output = tokio::task::spawn_blocking(move || shell.output().unwrap());
+    let output = tokio::task::spawn_blocking(move || reaper::output(&mut shell));
     let Output {
         status,
         stdout,

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 pub use program::{Program, binaries};
 pub use proxy::Proxy;
+pub use reaper::directory;
 pub use sekali::{Answer, Sekali};
 
 /// How long anything may take. On a busy machine some things take seconds; what takes

@@ -42,7 +42,7 @@ impl Sekali {
 
     /// The same, with flags.
     pub async fn embedded_with(flags: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::directory();
         let database = format!("sqlite://{}", directory.path().join("sekali.db").display());
         Self::start(database, None, 0, flags, Some(directory)).await
     }

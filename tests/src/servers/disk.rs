@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::reaper;
+use crate::directory;
 
 /// A directory of a server's own, which goes away with the value; with a file system of its
 /// own, it can be full.
@@ -20,10 +20,8 @@ const BALLAST: &str = "ballast";
 impl Disk {
     /// As large as the machine's.
     pub fn roomy() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        reaper::remove(directory.path());
         Self {
-            directory,
+            directory: directory(),
             is_small: false,
         }
     }

@@ -20,7 +20,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes these, as targets of one job, and evaluates these rules.
     pub async fn start(targets: &[SocketAddr], rules: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::directory();
         let mut config = String::from(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\n\
              rule_files: [rules.yaml]\n\

@@ -66,7 +66,7 @@ impl Load {
     }
 
     pub(crate) async fn run(self, sekali: &Sekali) -> Measured {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tests::directory();
         let report = directory.path().join("report.json");
         let mut command = Command::new(tests::binaries().join("sekali-publisher"));
         command

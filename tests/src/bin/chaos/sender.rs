@@ -26,7 +26,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn start(number: usize, load: Load, door: SocketAddr) -> Self {
-        let directory = tempfile::tempdir().expect("there is room for a report");
+        let directory = tests::directory();
         Self {
             name: format!("publisher-{number}"),
             program: run(&load, door, directory.path().join("report")),
