@@ -1,4 +1,4 @@
-//! The publisher as a load, and what processes use.
+//! The publisher as a load, and what processes use of a core.
 
 use std::fmt::Display;
 use std::process::{Command, Stdio};
@@ -89,25 +89,6 @@ impl Load {
     }
 }
 
-/// 64 senders of bodies as large as may be, for some rounds.
-pub(crate) async fn large_bodies(sekali: &Sekali) {
-    let event = serde_json::json!({
-        "topic": "large", "event_id": "@", "timestamp": "2026-01-01T00:00:00Z",
-        "source": "bench", "payload": {"filler": "x".repeat(1000)},
-    })
-    .to_string();
-    let send = async |sender: usize| {
-        for round in 0..5 {
-            let body: String = (0..7_000)
-                .map(|n| event.replace('@', &format!("{sender}-{round}-{n}")) + "\n")
-                .collect();
-            let answer = sekali.publish_bytes("", "application/x-ndjson", body).await;
-            assert!([200, 503].contains(&answer.status), "{}", answer.body);
-        }
-    };
-    futures::future::join_all((0..64).map(send)).await;
-}
-
 /// What a process has used of a core, in seconds.
 pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
@@ -116,19 +97,4 @@ pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let fields: Vec<_> = fields.split(' ').collect();
     let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) / 100.0
-}
-
-/// The most memory that a process ever held, in bytes.
-pub(crate) fn peak_memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        * 1024
 }
