@@ -8,7 +8,8 @@
 //!
 //! Read it in this order:
 //!
-//! 1. [`args`]: the flags that all processes share, and how a bad one ends them.
+//! 1. [`args`]: the flags that all processes share, and how a bad one ends them; [`secret`]: those
+//!    that hold passwords and keys.
 //! 2. [`process`]: from `main` to the exit status, with the drain between them.
 //! 3. [`tasks`] and [`readiness`]: what a process is made of, and what it says of itself.
 //! 4. [`http`]: the accept loop; [`admin`] is its smallest user.
@@ -23,6 +24,7 @@ pub mod http;
 pub mod metrics;
 pub mod process;
 pub mod readiness;
+pub mod secret;
 pub mod seldom;
 mod signals;
 pub mod tasks;
@@ -30,10 +32,11 @@ pub mod telemetry;
 mod ticks;
 pub mod trace;
 
-pub use args::{AdminArgs, Args, ConfigError, Secret, parse, with_password};
+pub use args::{AdminArgs, Args, ConfigError, parse};
 pub use backoff::{Backoff, GOLDEN, mix};
 pub use process::{Process, Program, job, service};
 pub use readiness::Readiness;
+pub use secret::{Secret, with_password};
 pub use tasks::Tasks;
 pub use ticks::Ticks;
 pub use tokio_util::sync::CancellationToken;

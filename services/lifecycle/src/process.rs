@@ -1,19 +1,14 @@
-//! From `main` to the exit status, with the drain between them.
+//! From `main` to the exit status, with the drain (`process/drain.rs`) between them.
 //!
 //! A process ends with 0 when it did what it was asked to, a drain after a signal
 //! included; with 1 when something failed, or the drain took too long; with 64 when it
 //! can't mean what it was told ([`crate::args`]); with 130 when a second signal cut the
 //! drain short.
-//!
-//! The drain, in order: readiness goes off, and connections close with their next answer;
-//! a pause, so that whoever routes to this process notices; the shutdown token is
-//! cancelled, upon which intake stops and tasks finish what is in flight; tasks are
-//! joined; last of all the admin port closes, and what is left of traces is sent. One deadline
-//! is over all of it.
+
+mod drain;
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::process::ExitCode;
 
 use opentelemetry_sdk::trace::SdkTracer;
@@ -21,7 +16,7 @@ use prometheus::Registry;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{self, Args, ConfigError, Drain, EX_CONFIG};
+use crate::args::{self, Args, ConfigError, EX_CONFIG};
 use crate::http::Closing;
 use crate::signals::Signals;
 use crate::trace::export;
@@ -29,9 +24,6 @@ use crate::{Readiness, Tasks, admin, metrics, telemetry};
 
 /// The release, which is the same for all processes.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The exit status after a second signal: what a shell reports of an interrupted program.
-const EX_FORCED: u8 = 130;
 
 /// What a process is given to build itself with. Clones are the same process.
 #[derive(Debug, Clone)]
@@ -220,131 +212,13 @@ fn try_run(
         process.admin_runtime = admin.handle().clone();
         tracing::info!(name = program.name, version = VERSION, "starting");
         let work = work(process.clone());
-        supervise(&process, drain, async || signals.next().await, work).await
+        drain::supervise(&process, drain, async || signals.next().await, work).await
     });
     // Work on a blocking thread can't be interrupted; if the deadline has passed, its
     // end is not waited for either.
     runtime.shutdown_background();
     admin.shutdown_background();
     result
-}
-
-/// Why the work is over, or to be.
-enum End {
-    Done(anyhow::Result<ExitCode>),
-    Signal,
-    Failure,
-}
-
-/// Why a drain ended before all had.
-enum Cut {
-    Late,
-    Forced,
-}
-
-async fn supervise<W>(
-    process: &Process,
-    drain: Drain,
-    mut signal: impl AsyncFnMut() -> &'static str,
-    work: W,
-) -> anyhow::Result<ExitCode>
-where
-    W: Future<Output = anyhow::Result<ExitCode>>,
-{
-    let mut work = pin!(work);
-    let end = tokio::select! {
-        biased;
-        result = work.as_mut() => End::Done(result),
-        name = signal() => {
-            tracing::info!(signal = name, "draining");
-            crash::point!("drain");
-            End::Signal
-        }
-        () = process.tasks.failed() => End::Failure,
-        () = process.admin_tasks.failed() => End::Failure,
-    };
-    let served = process.readiness.drain();
-    process.draining.cancel();
-    // Only a signal comes with time to spare, and only who served has callers.
-    let has_delay = served && matches!(end, End::Signal);
-    // Outside of what may be cut short: why the process ends is told however the drain goes.
-    let mut result = match end {
-        End::Done(result) => Some(result),
-        End::Signal | End::Failure => None,
-    };
-    let finish = async {
-        if has_delay {
-            tokio::time::sleep(drain.delay).await;
-        }
-        process.shutdown.cancel();
-        if result.is_none() {
-            result = Some(work.await);
-        }
-        process.tasks.join().await;
-        process.admin_shutdown.cancel();
-        process.admin_tasks.join().await;
-        export::flush().await;
-    };
-    let cut = tokio::select! {
-        biased;
-        () = finish => None,
-        () = tokio::time::sleep(drain.deadline) => {
-            let running = running(process);
-            tracing::error!(%running, "the drain's deadline has passed");
-            Some(Cut::Late)
-        }
-        name = signal() => {
-            let running = running(process);
-            tracing::warn!(signal = name, %running, "forced to end by a second signal");
-            Some(Cut::Forced)
-        }
-    };
-    let told = outcome(process, result.unwrap_or(Ok(ExitCode::SUCCESS)));
-    conclude(told, cut)
-}
-
-/// Being cut short is a failure, which hides no other.
-fn conclude(told: anyhow::Result<ExitCode>, cut: Option<Cut>) -> anyhow::Result<ExitCode> {
-    match (told, cut) {
-        (told, None) => told,
-        (Ok(_), Some(Cut::Late)) => Ok(ExitCode::FAILURE),
-        (Err(error), Some(Cut::Late)) => Err(error),
-        (told, Some(Cut::Forced)) => {
-            if let Err(error) = told {
-                tracing::error!(error = format!("{error:#}"), "failed");
-            }
-            Ok(EX_FORCED.into())
-        }
-    }
-}
-
-/// If the work itself failed, that is the end that is reported, and the status that follows
-/// from it: tasks end early because a start that fails drops what they listen to. Which of
-/// the two is the cause can't be told from here, so the other one is logged.
-fn outcome(process: &Process, result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
-    let failure = process.tasks.take_failure();
-    let failure = failure.or_else(|| process.admin_tasks.take_failure());
-    match (failure, result) {
-        (Some(failure), Err(error)) => {
-            tracing::error!(error = format!("{failure:#}"), "a task failed too");
-            Err(error)
-        }
-        (Some(failure), Ok(_)) => Err(failure),
-        (None, result) => result,
-    }
-}
-
-/// What holds the drain up. The admin port does only once it is its turn to end.
-fn running(process: &Process) -> String {
-    let (tasks, otherwise) = if process.admin_shutdown.is_cancelled() {
-        (&process.admin_tasks, "the export of traces")
-    } else {
-        (&process.tasks, "the main task")
-    };
-    match tasks.running() {
-        none if none.is_empty() => otherwise.into(),
-        running => running,
-    }
 }
 
 #[cfg(test)]

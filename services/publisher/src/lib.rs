@@ -42,7 +42,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::args::read_key;
+use lifecycle::secret::read_key;
 use lifecycle::{ConfigError, Process};
 
 pub use args::Args;

@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+use super::drain::{EX_FORCED, running, supervise};
 use super::*;
+use crate::args::Drain;
 
 const QUICK: Drain = Drain {
     delay: Duration::ZERO,
