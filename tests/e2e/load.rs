@@ -55,9 +55,10 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Whether it still sends: what was done under it was done under it.
-    pub(crate) fn is_running(&self) -> bool {
-        self.job()["status"]["active"] == 1
+    /// It still sends, or what was done meanwhile was not done under it.
+    pub(crate) fn outlasts(&self) {
+        let job = self.job();
+        assert_eq!(job["status"]["active"], 1, "it ended too soon: {job}");
     }
 
     /// Waits for its end and returns its report; the verdict must be good.

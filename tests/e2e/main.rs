@@ -22,6 +22,7 @@ mod monitoring;
 mod nodes;
 mod operator;
 mod policies;
+mod prometheus;
 mod release;
 mod rendering;
 mod rollout;

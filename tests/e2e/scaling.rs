@@ -13,10 +13,7 @@ fn scaling_under_load_fails_no_request_and_loses_nothing() {
     for replicas in [3, 1] {
         scale(release, "aggregator", replicas);
     }
-    assert!(
-        load.is_running(),
-        "the load is to outlast what is done under it"
-    );
+    load.outlasts();
     load.verdict_without_a_failed_request();
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tests::prometheus::Api;
 use tests::servers::Prometheus;
 use tests::{Program, Sekali, servers, until};
 
@@ -198,13 +199,7 @@ async fn every_panel_and_every_rule_finds_something_in_a_real_run() {
     for number in 0..2 {
         targets.push(sekali.worker(number).address("admin").await);
     }
-    let rules = files("charts/sekali/rules", "yaml");
-    let rules = std::fs::read_to_string(&rules[0]).unwrap();
-    // Those that are evaluated every few minutes are here as often as the others.
-    let lines = rules.lines();
-    let lines = lines.filter(|line| !line.trim_start().starts_with("interval:"));
-    let rules: String = lines.flat_map(|line| [line, "\n"]).collect();
-    let prometheus = Prometheus::start(&targets, &rules).await;
+    let prometheus = Prometheus::start(&targets).await;
     let flags = [
         "--duplicates=0.3",
         "--conflicts=0.05",
@@ -223,12 +218,12 @@ async fn every_panel_and_every_rule_finds_something_in_a_real_run() {
         sekali.stores_more(2_000).await;
     }
     sekali.get("/events").await.ok();
-    every_query_finds_something(&prometheus).await;
-    every_rule_is_well(&prometheus).await;
+    every_query_finds_something(prometheus.api()).await;
+    every_rule_records_something(prometheus.api()).await;
     drop(publisher);
 }
 
-async fn every_query_finds_something(prometheus: &Prometheus) {
+async fn every_query_finds_something(prometheus: &Api) {
     let (panels, runbooks) = (of_panels(), of_runbooks());
     assert!(panels.len() > 50 && runbooks.len() > 20, "some are gone");
     for Query {
@@ -258,24 +253,8 @@ async fn every_query_finds_something(prometheus: &Prometheus) {
     }
 }
 
-async fn every_rule_is_well(prometheus: &Prometheus) {
-    let mut unwell = Vec::new();
-    until("every rule is evaluated", async || {
-        let rules = prometheus.rules().await;
-        assert!(rules.len() > 20, "{}", rules.len());
-        unwell = rules
-            .into_iter()
-            .filter(|rule| rule["health"] != "ok")
-            .map(|rule| format!("{}: {} {}", rule["name"], rule["health"], rule["lastError"]))
-            .collect();
-        assert!(
-            !unwell.iter().any(|rule| rule.contains("\"err\"")),
-            "{unwell:?}"
-        );
-        unwell.is_empty()
-    })
-    .await;
-    for rule in prometheus.rules().await {
+async fn every_rule_records_something(prometheus: &Api) {
+    for rule in prometheus.evaluates_every_rule().await {
         if rule["type"] == "recording" {
             let name = rule["name"].as_str().unwrap();
             let what = format!("{name} records something");

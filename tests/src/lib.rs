@@ -15,6 +15,7 @@ pub mod example;
 pub mod metrics;
 pub mod otlp;
 mod program;
+pub mod prometheus;
 mod proxy;
 mod reaper;
 mod sekali;
@@ -29,7 +30,7 @@ use tokio::time::Instant;
 pub use program::{Program, binaries};
 pub use proxy::Proxy;
 pub use reaper::directory;
-pub use sekali::{Answer, Sekali};
+pub use sekali::{Answer, Sekali, balance};
 
 /// How long anything may take. On a busy machine some things take seconds; what takes
 /// longer than this does not happen.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::servers::{self, Redis};
 use crate::{PATIENCE, Program, until};
 
-pub use ask::Answer;
+pub use ask::{Answer, balance};
 
 /// An installation. Everything in it ends with the value.
 pub struct Sekali {
