@@ -10,8 +10,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on says where")]
 
 mod account;
+mod chaosruns;
 mod cluster;
-mod deletion;
 mod forbidden;
 mod install;
 mod keeping;
@@ -20,15 +20,14 @@ mod load;
 mod manifest;
 mod monitoring;
 mod nodes;
-mod operator;
+mod pipelines;
 mod policies;
 mod prometheus;
 mod release;
 mod rendering;
-mod rollout;
 mod run;
 mod runbooks;
-mod scaling;
 mod secrets;
 mod servers;
+mod under_load;
 mod values;

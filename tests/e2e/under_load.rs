@@ -1,4 +1,5 @@
-//! Another release of the image and other settings, and back, under load.
+//! What is done to an installation while a load goes on: pods are taken away, politely and not,
+//! there are more and fewer of them, and another release comes and goes.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +7,60 @@ use crate::cluster::until;
 use crate::load::Load;
 use crate::release::{NAME, Release, TIMEOUT, shared};
 
+const COMPONENTS: [&str; 4] = ["aggregator", "worker", "redis", "postgresql"];
+
 /// The same programs in an image of another name.
 const NEXT: &str = "image.tag=next";
+
+#[test]
+fn each_pod_in_turn_is_deleted_under_load_with_and_without_grace() {
+    let release = &shared();
+    let load = Load::start(release, "deletion", 100, 75, 10);
+    for component in COMPONENTS {
+        delete(release, component, &[]);
+        delete(release, component, &["--force", "--grace-period=0"]);
+    }
+    load.outlasts();
+    load.verdict();
+    release.settled();
+}
+
+/// Deletes the pods of a component and waits for what comes in their place.
+fn delete(release: &Release, component: &str, how: &[&str]) {
+    let before = release.pod_uids(component);
+    let selector = format!("--selector=app.kubernetes.io/component={component}");
+    release
+        .namespace
+        .kubectl(&[&["delete", "pod", &selector, "--wait=false"], how].concat());
+    until(&format!("{component} is replaced"), || {
+        let now = release.pod_uids(component);
+        !now.is_empty() && now.iter().all(|uid| !before.contains(uid))
+    });
+    release.has_replicas(component, 1);
+}
+
+#[test]
+fn scaling_under_load_fails_no_request_and_loses_nothing() {
+    let release = &shared();
+    let load = Load::start(release, "scaling", 400, 75, 5);
+    for replicas in [4, 1] {
+        scale(release, "worker", replicas);
+    }
+    for replicas in [3, 1] {
+        scale(release, "aggregator", replicas);
+    }
+    load.outlasts();
+    load.verdict_without_a_failed_request();
+}
+
+fn scale(release: &Release, component: &str, replicas: usize) {
+    let deployment = format!("deployment/sekali-{component}");
+    let replicas_flag = format!("--replicas={replicas}");
+    release
+        .namespace
+        .kubectl(&["scale", &deployment, &replicas_flag]);
+    release.has_replicas(component, replicas);
+}
 
 #[test]
 fn an_upgrade_and_a_rollback_under_load_fail_no_request() {
