@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tests::servers::{self, Postgres};
-use tests::{Proxy, Sekali, until};
+use tests::{Proxy, Sekali, metrics, until};
 
 use crate::contract::is_problem;
 use crate::path::event;
@@ -131,4 +131,42 @@ async fn who_can_not_be_told_whether_a_topic_is_gone_is_told_to_look() {
     assert_eq!(answer.status, 504, "{}", answer.body);
     is_problem(&answer, "a topic");
     assert!(answer.body.contains("look before"), "{}", answer.body);
+}
+
+/// Of each connection, in bytes a second.
+const NARROW: u32 = 160_000;
+
+/// An event whose payload is so long.
+fn long_event(id: &str, bytes: usize) -> Value {
+    let mut long = event("t", id);
+    long["payload"] = json!({"text": "x".repeat(bytes)});
+    long
+}
+
+async fn retries(sekali: &mut Sekali) -> i64 {
+    let told = sekali.worker_metrics(0).await;
+    let name = "sekali_worker_retries_total";
+    metrics::sum(&told, name, "dependency=\"store\"").unwrap()
+}
+
+/// The server takes what it waits for to be idle until all of it has come.
+#[tokio::test]
+async fn a_worker_on_a_narrow_line_stores_what_takes_seconds_to_be_sent() {
+    let (_server, line, through) = over_a_line().await;
+    let mut sekali = Sekali::full_over(through, 1).await;
+    // So that what follows is of a topic that is known.
+    sekali.publish(&event("t", "0")).await.ok();
+    sekali.settled().await;
+    line.narrow(NARROW);
+    // Five seconds, of one event.
+    sekali.publish(&long_event("1", 800_000)).await.ok();
+    assert_eq!(counts(&sekali.settled().await), [2, 2, 0, 0, 0]);
+    assert_eq!(retries(&mut sekali).await, 0);
+    // Twelve seconds and a half, of eight, which is too long for one transaction.
+    let long: Vec<_> = (2..10)
+        .map(|n| long_event(&n.to_string(), 250_000))
+        .collect();
+    sekali.publish(&json!(long)).await.ok();
+    assert_eq!(counts(&sekali.settled().await), [10, 10, 0, 0, 0]);
+    assert_ne!(retries(&mut sekali).await, 0);
 }

@@ -36,15 +36,21 @@ const APPEND: Limits = Limits {
     waiting: 16 * 1024,
 };
 
-/// Transactions, closed at 5,000 events: past that PostgreSQL gets slower (see
-/// `docs/architecture.md`).
+/// Transactions, closed at 4 MiB: two of those a line of 10 Mbit/s to PostgreSQL carries in the
+/// time that a transaction may take to be sent.
 fn record_limits(store: &Store) -> Limits {
     Limits {
         in_flight: store.writers(),
-        weight: 5_000,
+        weight: RECORD_BYTES,
         waiting: 16 * 1024,
     }
 }
+
+const RECORD_BYTES: usize = 4 * 1024 * 1024;
+
+/// What an event weighs at least: a transaction is full at 5,000, too, past which PostgreSQL
+/// gets slower (see `docs/architecture.md`).
+const EVENT_BYTES: usize = RECORD_BYTES.div_ceil(5_000);
 
 /// Takes events. Clones share the groups that they go into.
 #[derive(Clone)]
@@ -141,8 +147,13 @@ impl Job for Append {
 
 impl Job for Record {
     fn weight(&self) -> usize {
-        self.batch.events.count() as usize
+        record_weight(&self.batch.events)
     }
+}
+
+fn record_weight(events: &EncodedEvents) -> usize {
+    let least = events.count() as usize * EVENT_BYTES;
+    least.max(events.as_bytes().len())
 }
 
 impl Intake {
@@ -349,6 +360,16 @@ mod tests {
             partition: Partition::from_number(partition),
             events: EncodedEvents::from_parts(vec![0; bytes].into(), 1),
         }
+    }
+
+    #[test]
+    fn a_transaction_is_full_at_5000_events_and_at_4_mib() {
+        let weight = |bytes: usize, events: u32| {
+            record_weight(&EncodedEvents::from_parts(vec![0; bytes].into(), events))
+        };
+        assert!(weight(100 * 5_001, 5_001) > RECORD_BYTES);
+        assert!(weight(100 * 4_999, 4_999) < RECORD_BYTES);
+        assert_eq!(weight(RECORD_BYTES, 4), RECORD_BYTES);
     }
 
     #[test]
