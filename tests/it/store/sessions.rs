@@ -4,7 +4,7 @@
 use event::{EventId, Topic};
 use futures::future::join_all;
 use sqlx::{Connection as _, PgConnection};
-use store::{Filter, Outcome, Recorded, StoreError};
+use store::{Filter, Outcome, Recorded, Store, StoreError};
 use tests::until;
 
 use super::{Database, batch, event, ids, now, record};
@@ -64,6 +64,41 @@ async fn what_is_recorded_while_its_topic_is_deleted_is_kept_at_any_isolation_by
     assert!(deleted.unwrap());
     assert_eq!(recorded.unwrap(), [Recorded::Now(vec![Stored])]);
     assert_eq!(ids(&store, &Filter::default()).await, ["new"]);
+}
+
+/// A new database with its tables, and a store of it that has recorded nothing yet.
+async fn ready() -> (Database, Store) {
+    let [database, _] = Database::of_each_kind().await;
+    let store = database.store(10);
+    store.migrate().await.unwrap();
+    (database, store)
+}
+
+/// A function that does this when what was inserted into `batches` is to be committed.
+async fn at_the_commit(database: &Database, does: &str) {
+    let statements = format!(
+        "CREATE FUNCTION hinder() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             {does};
+             RETURN NULL;
+         END $$;
+         CREATE CONSTRAINT TRIGGER hinder AFTER INSERT ON batches DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION hinder()"
+    );
+    tests::servers::execute(&database.url, &statements).await;
+}
+
+#[tokio::test]
+async fn only_a_commit_that_was_refused_has_surely_not_happened() {
+    let one = [batch(1, &[event("t", "1", "{}")])];
+    let (database, store) = ready().await;
+    at_the_commit(&database, "RAISE 'no'").await;
+    let refused = store.record(&one, now()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+
+    let (database, store) = ready().await;
+    at_the_commit(&database, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
+    let ended = store.record(&one, now()).await.unwrap_err();
+    assert!(matches!(ended, StoreError::OutcomeUnknown(_)), "{ended}");
 }
 
 /// A database in this encoding.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgSeverity};
 use sqlx::{Connection as _, PgPool, Row as _};
 
 use super::lease::Lease;
@@ -159,14 +159,24 @@ pub(super) fn silence() -> sqlx::Error {
     sqlx::Error::Protocol("no answer from the server".into())
 }
 
-/// Commits, and tells a refusal (nothing happened) from silence (nobody knows).
+/// Commits, and tells a refusal (nothing happened) from everything else (nobody knows).
 pub(super) async fn commit(
     transaction: sqlx::Transaction<'_, sqlx::Postgres>,
 ) -> Result<(), StoreError> {
-    transaction.commit().await.map_err(|error| match error {
-        sqlx::Error::Database(_) => StoreError::Unavailable(error),
+    let committed = transaction.commit().await;
+    committed.map_err(|error| match severity(&error) {
+        Some(PgSeverity::Error) => StoreError::Unavailable(error),
+        // FATAL and PANIC say that the session or the server ended, in the midst of a commit
+        // perhaps: a pooler says so of a server that it lost, a server whose disk is full after
+        // it wrote the commit.
         _ => StoreError::OutcomeUnknown(error),
     })
+}
+
+/// How bad it is for the server, if the server says so.
+fn severity(error: &sqlx::Error) -> Option<PgSeverity> {
+    let error = error.as_database_error()?;
+    Some(error.try_downcast_ref::<PgDatabaseError>()?.severity())
 }
 
 /// Why the very event can never be stored, if so.
