@@ -6,7 +6,7 @@ mod paging;
 mod sessions;
 
 use event::{Batch, BatchId, EncodedEvents, Event, EventId, Payload, Source, Timestamp, Topic};
-use store::{Args, Counts, DatabaseUrl, Filter, Outcome, Recorded, Store};
+use store::{Args, Counts, DatabaseUrl, Filter, Outcome, Recorded, Store, StoreError};
 use uuid::Uuid;
 
 use Outcome::{Conflict, Duplicate, Stored};
@@ -44,13 +44,17 @@ impl Database {
     }
 
     fn store(&self, max_topics: u32) -> Store {
+        self.open(max_topics).unwrap()
+    }
+
+    fn open(&self, max_topics: u32) -> Result<Store, StoreError> {
         let args = Args {
             database_password_file: None,
             max_topics,
             keep_identities_days: 7,
             database_connections: 4,
         };
-        Store::new(&self.url.parse::<DatabaseUrl>().unwrap(), &args).unwrap()
+        Store::new(&self.url.parse::<DatabaseUrl>().unwrap(), &args)
     }
 }
 
@@ -329,17 +333,40 @@ async fn payloads_come_back_as_they_came() {
 async fn a_file_has_one_process() {
     let [_, sqlite] = Database::of_each_kind().await;
     let first = sqlite.store(10);
-    let args = Args {
-        database_password_file: None,
-        max_topics: 10,
-        keep_identities_days: 7,
-        database_connections: 4,
-    };
-    let url = sqlite.url.parse().unwrap();
-    let error = Store::new(&url, &args).unwrap_err().to_string();
+    let error = sqlite.open(10).unwrap_err().to_string();
     assert!(error.contains("in use by another process"), "{error}");
     drop(first);
-    Store::new(&url, &args).unwrap();
+    sqlite.open(10).unwrap();
+}
+
+/// A text of so many bytes that no server makes shorter.
+fn noise(bytes: usize) -> String {
+    let random = std::iter::repeat_with(|| Uuid::new_v4().into_bytes()).flatten();
+    let printed = random.map(|byte| char::from(b'#' + byte % 57));
+    printed.take(bytes).collect()
+}
+
+#[tokio::test]
+async fn a_deleted_topic_of_large_events_goes_in_several_steps() {
+    let long = format!(r#"{{"x":"{}"}}"#, noise(1_000_000));
+    over_each(async |database| {
+        let store = database.store(10);
+        for number in 0..6 {
+            let events: Vec<_> = (0..8)
+                .map(|n| event("t", &format!("{number}-{n}"), &long))
+                .collect();
+            record(&store, &[batch(number, &events)]).await;
+        }
+        let topic = Topic::parse("t").unwrap();
+        assert!(store.delete_topic(&topic).await.unwrap());
+        let mut steps = 0;
+        while store.housekeep(now()).await.unwrap() {
+            steps += 1;
+        }
+        // Of 48 events 17 at a time, and in the end the number of the topic.
+        assert_eq!(steps, 4);
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What is forgotten and removed in the background, a bounded step at a time.
 
 use event::Timestamp;
+use sqlx::AssertSqlSafe;
 
 use super::instant::Instant;
 use super::{Postgres, connection};
@@ -10,15 +11,31 @@ use crate::StoreError;
 /// holds up recording nor is held up by the statement time-out.
 const STEP: i64 = 5_000;
 
-/// Removes so many rows (2) of a deleted topic (1).
-const LEFT_BEHIND: [&str; 3] = [
-    "DELETE FROM events WHERE topic_id = $1 AND event_key IN (
-         SELECT event_key FROM events WHERE topic_id = $1 LIMIT $2)",
-    "DELETE FROM conflicts WHERE id IN (
-         SELECT id FROM conflicts WHERE topic_id = $1 LIMIT $2)",
-    "DELETE FROM dead_letters WHERE id IN (
-         SELECT id FROM dead_letters WHERE topic_id = $1 LIMIT $2)",
+/// Bytes removed by one step, and what is above them of its last row. What is long is stored in
+/// pieces of 2 KB, each of which is a row to remove: 17 MB took 20 ms, 200 MB 300 ms, with all of
+/// it in memory (2026-11-26, by hand).
+const STEP_BYTES: i64 = 16 * 1024 * 1024;
+
+/// What a deleted topic may have left behind: a table, its key, and what may be long in it.
+const LEFT_BEHIND: [[&str; 3]; 3] = [
+    ["events", "event_key", "payload"],
+    ["conflicts", "id", "payload"],
+    ["dead_letters", "id", "bytes"],
 ];
+
+/// Removes the first rows of a topic (1): at most so many (2), and those before which there are
+/// fewer bytes (3) of what may be long. Only how long it is is read.
+fn remove([table, key, long]: [&str; 3]) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "DELETE FROM {table} WHERE topic_id = $1 AND {key} IN (
+             SELECT {key} FROM (
+                 SELECT {key}, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS above
+                 FROM (SELECT {key}, pg_column_size({long}) AS bytes
+                       FROM {table} WHERE topic_id = $1 LIMIT $2) AS some_rows
+             ) AS summed
+             WHERE above < $3)"
+    ))
+}
 
 impl Postgres {
     pub(crate) async fn housekeep(&self, now: Timestamp) -> Result<bool, StoreError> {
@@ -54,10 +71,11 @@ impl Postgres {
                 .fetch_optional(&mut *transaction)
                 .await?;
         let Some(id) = retired else { return Ok(false) };
-        for statement in LEFT_BEHIND {
-            let removed = sqlx::query(statement)
+        for rows in LEFT_BEHIND {
+            let removed = sqlx::query(remove(rows))
                 .bind(id)
                 .bind(STEP)
+                .bind(STEP_BYTES)
                 .execute(&mut *transaction)
                 .await?;
             if removed.rows_affected() > 0 {

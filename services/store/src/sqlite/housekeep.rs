@@ -1,6 +1,7 @@
 //! What is forgotten and removed in the background, a bounded step at a time.
 
 use event::Timestamp;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use super::Sqlite;
@@ -9,15 +10,31 @@ use crate::StoreError;
 /// Rows removed by one step: the writer waits for it, some ten milliseconds.
 const STEP: i64 = 1_000;
 
-/// Removes so many rows (2) of a deleted topic (1).
-const LEFT_BEHIND: [&str; 3] = [
-    "DELETE FROM events WHERE rowid IN (
-         SELECT rowid FROM events WHERE topic_id = ?1 LIMIT ?2)",
-    "DELETE FROM conflicts WHERE id IN (
-         SELECT id FROM conflicts WHERE topic_id = ?1 LIMIT ?2)",
-    "DELETE FROM dead_letters WHERE id IN (
-         SELECT id FROM dead_letters WHERE topic_id = ?1 LIMIT ?2)",
+/// Bytes removed by one step, and what is above them of its last row. Of what is long each page
+/// names the next, so that all of them are read to be removed: 17 MB took 65 ms, 500 MB 2 s
+/// (2026-11-26, by hand).
+const STEP_BYTES: i64 = 16 * 1024 * 1024;
+
+/// What a deleted topic may have left behind: a table, its key, and what may be long in it.
+const LEFT_BEHIND: [[&str; 3]; 3] = [
+    ["events", "rowid", "payload"],
+    ["conflicts", "id", "payload"],
+    ["dead_letters", "id", "bytes"],
 ];
+
+/// Removes the first rows of a topic (1): at most so many (2), and those before which there are
+/// fewer bytes (3) of what may be long. How long it is stands at the beginning of a row, and
+/// `octet_length` reads no more.
+fn remove([table, key, long]: [&str; 3]) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "DELETE FROM {table} WHERE {key} IN (
+             SELECT key FROM (
+                 SELECT key, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS above
+                 FROM (SELECT {key} AS key, octet_length({long}) AS bytes
+                       FROM {table} WHERE topic_id = ?1 LIMIT ?2))
+             WHERE above < ?3)"
+    ))
+}
 
 impl Sqlite {
     pub(crate) async fn housekeep(&self, now: Timestamp) -> Result<bool, StoreError> {
@@ -59,10 +76,11 @@ impl Sqlite {
 
 /// Removes some of what a deleted topic left behind; the number itself once nothing is.
 async fn remove_retired(connection: &mut SqliteConnection, id: i32) -> Result<(), StoreError> {
-    for statement in LEFT_BEHIND {
-        let removed = sqlx::query(statement)
+    for rows in LEFT_BEHIND {
+        let removed = sqlx::query(remove(rows))
             .bind(id)
             .bind(STEP)
+            .bind(STEP_BYTES)
             .execute(&mut *connection)
             .await?;
         if removed.rows_affected() > 0 {
