@@ -339,6 +339,26 @@ async fn a_file_has_one_process() {
     sqlite.open(10).unwrap();
 }
 
+#[tokio::test]
+async fn a_file_has_one_process_by_whatever_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["sekali.db", "link.db"].map(|name| directory.path().join(name));
+    let [file, link] = &names;
+    std::os::unix::fs::symlink(file, link).unwrap();
+    let [by_name, by_link] = names.each_ref().map(|path| Database {
+        url: format!("sqlite://{}", path.display()),
+        _directory: None,
+    });
+    // The link comes first, and leads to nothing yet.
+    for (first, second) in [(&by_link, &by_name), (&by_name, &by_link)] {
+        let store = first.store(10);
+        store.migrate().await.unwrap();
+        let error = second.open(10).unwrap_err().to_string();
+        assert!(error.contains("in use by another process"), "{error}");
+    }
+    assert!(by_link.open(10).is_ok());
+}
+
 /// A text of so many bytes that no server makes shorter.
 fn noise(bytes: usize) -> String {
     let random = std::iter::repeat_with(|| Uuid::new_v4().into_bytes()).flatten();

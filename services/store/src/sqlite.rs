@@ -61,9 +61,10 @@ pub(crate) struct Sqlite {
 
 impl Sqlite {
     pub(crate) fn new(path: &Path, args: &Args, metrics: &Metrics) -> Result<Self, StoreError> {
-        let lock = lock(path)?;
+        let path = resolve(path)?;
+        let lock = lock(&path)?;
         let file = SqliteConnectOptions::new()
-            .filename(path)
+            .filename(&path)
             .disable_statement_logging();
         let readers = file
             .clone()
@@ -119,6 +120,18 @@ async fn limit(connection: &mut SqliteConnection, patience: Duration) -> Result<
     let mut handle = connection.lock_handle().await?;
     handle.set_progress_handler(LOOK, move || Instant::now() < until);
     Ok(())
+}
+
+/// The file itself, whatever links lead to it, so that it has one lock. It is made if it is not
+/// there, since a link to nothing does not tell what it will be a link to.
+fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let made = || {
+        if !path.exists() {
+            File::options().create(true).append(true).open(path)?;
+        }
+        path.canonicalize()
+    };
+    made().map_err(|error| StoreError::Unusable(format!("can't use {}: {error}", path.display())))
 }
 
 /// Locks a file beside the database. Not the database itself: SQLite locks that in its own
