@@ -72,7 +72,7 @@ impl Sqlite {
             .row_buffer_size(READ_AHEAD)
             .pragma("cache_size", READER_CACHE);
         Ok(Self {
-            writer: Arc::new(Writer::new(file)),
+            writer: Arc::new(Writer::new(file, &path)),
             readers: pool(readers, READ_TIMEOUT),
             topics: Arc::new(TopicCache::new(args.max_topics)),
             keep_identities: args.keep_identities(),

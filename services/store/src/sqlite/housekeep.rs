@@ -5,6 +5,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use super::Sqlite;
+use super::writer::LONG_LOG;
 use crate::StoreError;
 
 /// Rows removed by one step: the writer waits for it, some ten milliseconds.
@@ -41,6 +42,8 @@ impl Sqlite {
         let keep = i64::try_from(self.keep_identities.as_micros()).unwrap_or(i64::MAX);
         let before = now.as_micros().saturating_sub(keep);
         if !self.has_work(before).await? {
+            // Once, after all else: recording may wait for it.
+            self.writer.cut_log(LONG_LOG).await?;
             return Ok(false);
         }
         let mut transaction = self.writer.begin().await?;

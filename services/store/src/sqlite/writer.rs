@@ -1,10 +1,11 @@
 //! The one connection that writes.
 
 use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::StoreError;
@@ -21,9 +22,16 @@ const CACHE: &str = "-32768";
 /// SQLite's default of 4 MiB a busy writer moves it each time.
 const CHECKPOINT_PAGES: &str = "16384";
 
+/// Bytes of the write-ahead log at which it is cut: four times what it is without readers. It
+/// begins anew only at an instant at which nobody reads from it, and where readers overlap, there
+/// may be none for hours.
+pub(super) const LONG_LOG: u64 = 4 * 64 * 1024 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
+    /// The write-ahead log.
+    log: PathBuf,
     inner: Mutex<Inner>,
 }
 
@@ -34,7 +42,7 @@ struct Inner {
 }
 
 impl Writer {
-    pub(super) fn new(file: SqliteConnectOptions) -> Self {
+    pub(super) fn new(file: SqliteConnectOptions, path: &Path) -> Self {
         let options = file
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -44,8 +52,11 @@ impl Writer {
             .pragma("cache_size", CACHE)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .pragma("temp_store", "memory");
+        let mut log = path.to_owned().into_os_string();
+        log.push("-wal");
         Self {
             options,
+            log: log.into(),
             inner: Mutex::default(),
         }
     }
@@ -69,6 +80,30 @@ impl Writer {
         let mut transaction = Transaction { inner, open: true };
         transaction.execute("BEGIN IMMEDIATE").await?;
         Ok(transaction)
+    }
+
+    /// Moves the log into the file and empties it, if it is longer than so many bytes.
+    ///
+    /// Nobody writes meanwhile, so that whoever begins to read finds all in the file and needs no
+    /// log, and those who read from it get fewer. They are waited for for [`BUSY_TIMEOUT`] in all,
+    /// which is how long recording may be held up; if one of them takes longer, another attempt
+    /// may come to an end.
+    pub(super) async fn cut_log(&self, above: u64) -> Result<(), StoreError> {
+        // Without a log there is nothing to cut.
+        let length = std::fs::metadata(&self.log).map_or(0, |log| log.len());
+        if length <= above {
+            return Ok(());
+        }
+        let mut inner = self.inner.lock().await;
+        let connection = self.connected(&mut inner).await?;
+        let cut = connection.fetch_one("PRAGMA wal_checkpoint(TRUNCATE)");
+        if cut.await?.try_get::<i64, _>(0)? != 0 {
+            tracing::warn!(
+                length,
+                "readers keep the write-ahead log from being cut; it is tried again"
+            );
+        }
+        Ok(())
     }
 
     pub(super) async fn close(&self) {
@@ -146,5 +181,75 @@ fn in_doubt(error: sqlx::Error) -> StoreError {
     match code.map(|code| code & 0xff) {
         Some(BUSY | FULL) => StoreError::Unavailable(error),
         _ => StoreError::OutcomeUnknown(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer of a new file, with a table of numbers and texts.
+    async fn writer(directory: &tempfile::TempDir) -> (Writer, SqliteConnectOptions) {
+        let path = directory.path().join("db");
+        let file = SqliteConnectOptions::new().filename(&path);
+        let writer = Writer::new(file.clone(), &path);
+        write(&writer, "CREATE TABLE t (n INTEGER, text TEXT)").await;
+        (writer, file)
+    }
+
+    async fn write(writer: &Writer, statement: &'static str) {
+        let mut transaction = writer.begin().await.unwrap();
+        transaction.execute(statement).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+
+    fn length(writer: &Writer) -> u64 {
+        writer.log.metadata().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_synced_and_written_ahead() {
+        let directory = tempfile::tempdir().unwrap();
+        let (writer, _) = writer(&directory).await;
+        let mut transaction = writer.begin().await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        // 2 is FULL.
+        assert_eq!((synchronous, &*mode), (2, "wal"));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_readers_keep_is_cut_once_those_of_before_have_ended() {
+        const INSERT: &str = "INSERT INTO t VALUES (1, hex(zeroblob(100000)))";
+        let directory = tempfile::tempdir().unwrap();
+        let (writer, file) = writer(&directory).await;
+        write(&writer, INSERT).await;
+        let long = length(&writer);
+        writer.cut_log(long).await.unwrap();
+        assert_eq!(length(&writer), long, "it is not above");
+
+        let mut reader = file.connect().await.unwrap();
+        let (begin, read) = ("BEGIN", "SELECT count(*) FROM t");
+        reader.execute(begin).await.unwrap();
+        reader.fetch_one(read).await.unwrap();
+        write(&writer, INSERT).await;
+        assert!(length(&writer) > long);
+        let cut = writer.cut_log(long);
+        let ended = async {
+            assert!(writer.inner.try_lock().is_err(), "nobody writes meanwhile");
+            reader.execute("COMMIT").await.unwrap();
+        };
+        let (cut, ()) = tokio::join!(cut, ended);
+        cut.unwrap();
+        assert_eq!(length(&writer), 0);
+        write(&writer, INSERT).await;
+        let count = reader.fetch_one(read).await.unwrap();
+        assert_eq!(count.get::<i64, _>(0), 3);
     }
 }
