@@ -4,10 +4,10 @@
 use event::{EventId, Topic};
 use futures::future::join_all;
 use sqlx::{Connection as _, PgConnection};
-use store::{Filter, Outcome, Recorded, Store, StoreError};
+use store::{Counts, Filter, Outcome, Recorded, Store, StoreError};
 use tests::until;
 
-use super::{Database, batch, event, ids, now, record};
+use super::{Database, batch, counts, event, ids, now, record};
 use Outcome::Stored;
 
 /// The lock that recording shares and deleting a topic takes alone.
@@ -74,6 +74,48 @@ async fn ready() -> (Database, Store) {
     (database, store)
 }
 
+#[tokio::test]
+async fn what_a_transaction_is_recorded_under_is_not_the_databases_default() {
+    let (database, store) = ready().await;
+    let name = database.url.rsplit_once('/').unwrap().1;
+    let wanted = [
+        ("synchronous_commit", "off", "on"),
+        ("statement_timeout", "0", "10s"),
+        ("lock_timeout", "0", "5s"),
+        ("idle_in_transaction_session_timeout", "0", "8s"),
+        (
+            "default_transaction_isolation",
+            "serializable",
+            "read committed",
+        ),
+        ("tcp_user_timeout", "0", "10000"),
+    ];
+    let defaults = wanted
+        .map(|(setting, default, _)| format!("ALTER DATABASE {name} SET {setting} = '{default}';"));
+    let told = "
+        CREATE TABLE told (setting text, value text);
+        CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO told SELECT name, current_setting(name) FROM pg_settings;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER tell BEFORE INSERT ON batches EXECUTE FUNCTION tell()";
+    tests::servers::execute(&database.url, &defaults.concat()).await;
+    tests::servers::execute(&database.url, told).await;
+    // Its connections are of before.
+    drop(store);
+    let store = database.store(10);
+    record(&store, &[batch(1, &[event("t", "1", "{}")])]).await;
+    let mut outsider = connect(&database).await;
+    for (setting, _, wanted) in wanted {
+        let value: String = sqlx::query_scalar("SELECT value FROM told WHERE setting = $1")
+            .bind(setting)
+            .fetch_one(&mut outsider)
+            .await
+            .unwrap();
+        assert_eq!(value, wanted, "{setting}");
+    }
+}
+
 /// A function that does this when what was inserted into `batches` is to be committed.
 async fn at_the_commit(database: &Database, does: &str) {
     let statements = format!(
@@ -99,6 +141,28 @@ async fn only_a_commit_that_was_refused_has_surely_not_happened() {
     at_the_commit(&database, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
     let ended = store.record(&one, now()).await.unwrap_err();
     assert!(matches!(ended, StoreError::OutcomeUnknown(_)), "{ended}");
+}
+
+#[tokio::test]
+async fn what_does_not_add_up_changes_nothing_and_is_recorded_once_when_it_does() {
+    let (database, store) = ready().await;
+    let swallow = "
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER swallow BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION swallow()";
+    tests::servers::execute(&database.url, swallow).await;
+    let one = [batch(1, &[event("t", "1", "{}")])];
+    let error = store.record(&one, now()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unbalanced(_)), "{error}");
+    let batches: i64 = sqlx::query_scalar("SELECT count(*) FROM batches")
+        .fetch_one(&mut connect(&database).await)
+        .await
+        .unwrap();
+    assert_eq!(batches, 0);
+    assert_eq!(counts(&store).await, Counts::default());
+    tests::servers::execute(&database.url, "DROP TRIGGER swallow ON events").await;
+    assert_eq!(record(&store, &one).await, [Recorded::Now(vec![Stored])]);
+    assert_eq!(record(&store, &one).await, [Recorded::Again]);
+    assert_eq!(ids(&store, &Filter::default()).await, ["1"]);
 }
 
 /// A database in this encoding.
