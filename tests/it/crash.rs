@@ -10,6 +10,7 @@ use tests::{Proxy, Sekali, until};
 
 use crate::path::event;
 use crate::promise::counts;
+use crate::verdict;
 
 /// 300 events, of which 100 repeat others.
 fn batch() -> Value {
@@ -61,6 +62,43 @@ async fn a_gateway_that_dies_around_the_commit_stores_all_or_nothing() {
         let books = counts(&sekali.settled().await);
         assert!(may_be.contains(&books), "{instant}: {books:?}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_over_a_file_that_dies_around_the_commit_stores_all_or_nothing() {
+    let twice = [600, 200, 400, 0, 0];
+    for (instant, may_be) in [("commit", &[BOOKS][..]), ("committing", &[BOOKS, twice])] {
+        let mut sekali = Sekali::embedded().await;
+        assert!(sekali.gateway(0).terminate().await.success());
+        sekali.replace_doomed_gateway(("CRASH_AT", instant)).await;
+        assert_eq!(publish(&sekali, 0, "/publish", &batch()).await, None);
+        sekali.replace_gateway().await;
+        sekali.store(&batch()).await.ok();
+        let books = counts(&sekali.settled().await);
+        assert!(may_be.contains(&books), "{instant}: {books:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_over_a_file_that_is_killed_under_load_has_lost_and_doubled_nothing() {
+    let mut sekali = Sekali::embedded().await;
+    let line = Proxy::to(sekali.address(0)).await;
+    let url = format!("http://{}", line.address());
+    let flags = ["--events=20000", "--batch=20", "--rate=4000", "--seed=1"];
+    let publishing = verdict::publish_to(&url, &flags);
+    let killing = async {
+        for events in [2_000, 5_000, 8_000, 11_000, 14_000] {
+            until("it is under load", async || {
+                sekali.stats().await["received"].as_i64() > Some(events)
+            })
+            .await;
+            sekali.gateway(0).kill();
+            sekali.replace_gateway().await;
+            line.lead_to(sekali.address(0));
+        }
+    };
+    let ((good, log), ()) = tokio::join!(publishing, killing);
+    assert!(good, "{log}");
 }
 
 #[tokio::test]

@@ -8,17 +8,22 @@ use tests::{Program, Sekali, until};
 
 /// Runs a publisher to its end; its last words and whether the verdict is good.
 pub(crate) async fn publish(sekali: &Sekali, flags: &[&str]) -> (bool, String) {
-    verdict(publisher(sekali, flags)).await
+    publish_to(&sekali.url(""), flags).await
 }
 
-fn publisher(sekali: &Sekali, flags: &[&str]) -> Program {
+/// The same of one that sends to this address.
+pub(crate) async fn publish_to(url: &str, flags: &[&str]) -> (bool, String) {
+    verdict(publisher(url, flags)).await
+}
+
+fn publisher(url: &str, flags: &[&str]) -> Program {
     let mut command = Command::new("bash");
     command
         // Its verdict becomes the last of its log.
         .args(["-c", "exec \"$0\" \"$@\" >&2"])
         .arg(tests::binaries().join("sekali-publisher"))
         .args(flags)
-        .args(["--target-url", &sekali.url(""), "--verify"])
+        .args(["--target-url", url, "--verify"])
         .stderr(Stdio::piped());
     Program::spawn("sekali-publisher", &mut command)
 }
@@ -63,7 +68,10 @@ async fn an_event_that_nobody_sent_is_found_out() {
 #[tokio::test]
 async fn what_the_queue_has_lost_is_found_out() {
     let mut sekali = Sekali::full(0).await;
-    let publisher = publisher(&sekali, &["--events=1000", "--batch=50", "--seed=7"]);
+    let publisher = publisher(
+        &sekali.url(""),
+        &["--events=1000", "--batch=50", "--seed=7"],
+    );
     let is_queued = async || sekali.stats().await["queue_depth"] == json!(1_000);
     until("all of it is queued", is_queued).await;
     sekali.redis().command(&["DEL", "sekali:{0}:events"]);

@@ -273,6 +273,12 @@ impl Sekali {
         self.add_gateway().await;
     }
 
+    /// The same of one that a variable ends, or stops, at an instant.
+    pub async fn replace_doomed_gateway(&mut self, fate: (&str, &str)) {
+        self.gateways.remove(0);
+        self.add_doomed_gateway(fate).await;
+    }
+
     /// Whether there is a queue.
     pub fn is_full(&self) -> bool {
         self.redis.is_some()

@@ -27,8 +27,9 @@ impl Sqlite {
         let arrivals = Arrivals::decode(batches);
         let mut transaction = self.writer.begin().await?;
         let (judgement, topics) = self.record_in(&mut transaction, &arrivals, now).await?;
+        crash::point!("commit");
         let commit = self.commits.begin(spans);
-        transaction.commit().await?;
+        crash::during!("committing", transaction.commit()).await?;
         drop(commit);
         self.learn(topics);
         Ok(judgement.recorded)
