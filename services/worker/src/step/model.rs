@@ -47,10 +47,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..4_usize).prop_map(Op::Again),
         2 => (0..2_usize).prop_map(Op::Step),
         2 => (events(), events()).prop_map(|(one, other)| Op::Race(one, other)),
-        // A step is polled some thirty times.
-        3 => (0..2_usize, 0..40_usize).prop_map(|(worker, polls)| Op::Crash(worker, polls)),
+        3 => (0..2_usize, 0..POLLS).prop_map(|(worker, polls)| Op::Crash(worker, polls)),
     ]
 }
+
+/// More than a step is polled, also the first of a worker, which has to connect.
+const POLLS: usize = 80;
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Runtime::new().expect("there are threads to be had"));
@@ -100,7 +102,9 @@ impl Model {
             Op::Step(number) => Box::pin(self.workers[*number].step()).await,
             Op::Crash(number, polls) => {
                 let step = self.workers[*number].step();
-                Box::pin(drop_after(*polls, step)).await;
+                let is_done = Box::pin(drop_after(*polls, step)).await;
+                // The last is never dropped, so that every instant before the end may be one.
+                assert!(is_done || *polls < POLLS - 1, "a step takes longer");
                 self.workers[*number] = worker(&self.args, *number);
             }
         }
@@ -160,19 +164,22 @@ impl Model {
     }
 }
 
-/// Polls a future so many times, and drops it unless it is done.
-async fn drop_after(polls: usize, future: impl Future<Output = ()>) {
+/// Polls a future so many times, and drops it unless it is done, which it says.
+async fn drop_after(polls: usize, future: impl Future<Output = ()>) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
     poll_fn(|context| {
         if left == 0 {
-            return Poll::Ready(());
+            return Poll::Ready(false);
         }
         left -= 1;
-        let poll = future.as_mut().poll(context);
-        if left == 0 { Poll::Ready(()) } else { poll }
+        match future.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
     })
-    .await;
+    .await
 }
 
 /// With connections of its own, which end with it.
