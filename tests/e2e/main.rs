@@ -11,6 +11,7 @@
 
 mod account;
 mod chaosruns;
+mod chart;
 mod cluster;
 mod forbidden;
 mod install;
