@@ -158,8 +158,8 @@ async fn a_worker_on_a_narrow_line_stores_what_takes_seconds_to_be_sent() {
     sekali.publish(&event("t", "0")).await.ok();
     sekali.settled().await;
     line.narrow(NARROW);
-    // Five seconds, of one event.
-    sekali.publish(&long_event("1", 800_000)).await.ok();
+    // Two seconds and a half, of one event.
+    sekali.publish(&long_event("1", 400_000)).await.ok();
     assert_eq!(counts(&sekali.settled().await), [2, 2, 0, 0, 0]);
     assert_eq!(retries(&mut sekali).await, 0);
     // Twelve seconds and a half, of eight, which is too long for one transaction.

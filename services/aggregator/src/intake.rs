@@ -36,7 +36,7 @@ const APPEND: Limits = Limits {
     waiting: 16 * 1024,
 };
 
-/// Transactions, closed at 4 MiB: two of those a line of 10 Mbit/s to PostgreSQL carries in the
+/// Transactions, closed at 4 MiB: two of those a line of 20 Mbit/s to PostgreSQL carries in the
 /// time that a transaction may take to be sent.
 fn record_limits(store: &Store) -> Limits {
     Limits {

@@ -82,7 +82,7 @@ async fn what_a_transaction_is_recorded_under_is_not_the_databases_default() {
         ("synchronous_commit", "off", "on"),
         ("statement_timeout", "0", "10s"),
         ("lock_timeout", "0", "5s"),
-        ("idle_in_transaction_session_timeout", "0", "8s"),
+        ("idle_in_transaction_session_timeout", "0", "4s"),
         (
             "default_transaction_isolation",
             "serializable",

@@ -20,17 +20,18 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Limits that the server enforces on every connection:
-/// - a process that is stopped inside its transaction must not block its successor for long.
-///   The server counts from its answer until all of the next statement has arrived, so that this
-///   is also the time in which one has to be sent: with less, a slow line never gets a large one
-///   through; with more, whoever needs a lock of the one that is stopped waits longer;
+/// - a process that is stopped inside its transaction must not block its successor, which claims
+///   what it had after five seconds (`--claim-idle-ms`) and finds no lock of it then. The server
+///   counts from its answer until all of the next statement has arrived, so that this is also the
+///   time in which one has to be sent: with less, a slow line needs more attempts with less in
+///   them;
 /// - nobody waits longer for a lock than a worker waits before it tries again;
 /// - a peer that is gone is noticed, even where no packet says so;
 /// - a commit that was acknowledged is on disk, whatever the server's default;
 /// - a statement sees what was committed before it began, whatever the database's default:
 ///   recording waits for a lock, and must see what was done under it.
 const SESSION: &str = "
-    SET idle_in_transaction_session_timeout = '8s';
+    SET idle_in_transaction_session_timeout = '4s';
     SET lock_timeout = '5s';
     SET statement_timeout = '10s';
     SET default_transaction_isolation = 'read committed';
