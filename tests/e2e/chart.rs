@@ -177,7 +177,7 @@ const PASSWORDS: [&str; 2] = ["auth.redisPassword=r", "auth.postgresqlPassword=p
 
 #[test]
 fn a_release_of_the_chart_restarts_neither_redis_nor_postgresql() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let copy = directory.path().join("sekali");
     let copied = std::process::Command::new("cp")
         .arg("-r")
@@ -256,7 +256,7 @@ fn numbers_of_a_values_file_are_rendered_as_they_were_written() {
         postgresql: {settings: {autovacuum_freeze_max_age: 200000000, jit: false}}
         publisher: {enabled: true, settings: {events: 2000000, duplicates: 0.25}}
     ";
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let file = directory.path().join("values.yaml");
     std::fs::write(&file, values).unwrap();
     let rendered = rendered(&[&format!("--values={}", file.display())]);

@@ -15,7 +15,7 @@ pub(crate) fn key(name: &str, scope: &str) -> String {
 
 #[tokio::test]
 async fn a_key_opens_what_its_scope_says_and_a_new_file_is_read() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let file = directory.path().join("keys");
     let keys = key("writer", "write") + &key("reader", "read") + &key("boss", "admin");
     std::fs::write(&file, &keys).unwrap();
@@ -100,7 +100,7 @@ pub(crate) fn operations(api: &Value) -> impl Iterator<Item = (&str, &str)> {
 
 #[tokio::test]
 async fn a_key_that_is_taken_out_opens_nothing_and_a_file_cut_short_changes_nothing() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let file = directory.path().join("keys");
     std::fs::write(&file, key("boss", "admin") + &key("gone", "read")).unwrap();
     let mut sekali = Sekali::embedded_with(&["--api-keys-file", file.to_str().unwrap()]).await;
@@ -121,7 +121,7 @@ async fn a_key_that_is_taken_out_opens_nothing_and_a_file_cut_short_changes_noth
 
 #[tokio::test]
 async fn whoever_follows_with_a_key_hears_nothing_after_it_was_taken_out() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let file = directory.path().join("keys");
     std::fs::write(&file, key("boss", "admin") + &key("gone", "read")).unwrap();
     let sekali = Sekali::embedded_with(&["--api-keys-file", file.to_str().unwrap()]).await;

@@ -97,7 +97,7 @@ async fn every_example_gives_what_it_says() {
     let sekali = Sekali::embedded().await;
     let address = sekali.address(0).to_string();
     let url = sekali.url("");
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let path = example::path();
     let variables = [("PATH", &*path), ("KEY", "any"), ("TARGET_URL", &url)];
     let blocks = example::blocks(README, "console");

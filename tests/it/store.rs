@@ -27,7 +27,7 @@ struct Database {
 
 impl Database {
     async fn of_each_kind() -> [Self; 2] {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tests::directory();
         let sqlite = Self {
             url: format!("sqlite://{}", directory.path().join("sekali.db").display()),
             _directory: Some(directory),
@@ -341,7 +341,7 @@ async fn a_file_has_one_process() {
 
 #[tokio::test]
 async fn a_file_has_one_process_by_whatever_name() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let names = ["sekali.db", "link.db"].map(|name| directory.path().join(name));
     let [file, link] = &names;
     std::os::unix::fs::symlink(file, link).unwrap();

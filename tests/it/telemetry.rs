@@ -172,7 +172,7 @@ async fn no_secret_and_no_payload_is_told() {
     let queue = redis
         .url()
         .replace("redis://", &format!("redis://:{}@", secret("queue")));
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::directory();
     let key_file = directory.path().join("key");
     std::fs::write(&key_file, secret("key")).unwrap();
     let key_file = key_file.to_str().unwrap();
