@@ -296,7 +296,7 @@ mod tests {
         let batch = Batch {
             id: BatchId(Uuid::nil()),
             received_at: Timestamp::MAX,
-            events: EncodedEvents::join(&EncodedEvents::encode(&all, usize::MAX)),
+            events: EncodedEvents::of(&all),
         };
         store.record(&[batch], Timestamp::MAX).await.unwrap();
         let positions = store.positions(&Filter::default(), None, 1_000).await;

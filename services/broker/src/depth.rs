@@ -27,11 +27,7 @@ pub struct Depth {
 impl Depth {
     /// Events in the queue: none where there is no entry, whatever is counted.
     pub fn events(&self) -> i64 {
-        if self.entries == 0 {
-            0
-        } else {
-            (self.events_in - self.events_out).max(0)
-        }
+        if self.entries == 0 { 0 } else { self.taken() }
     }
 
     /// Events that are in the queue, or were in it and are lost.
